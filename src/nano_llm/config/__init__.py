@@ -1,0 +1,1 @@
+"""Structured configs: the schema, its strict check, and the identity of a run."""

@@ -1,0 +1,190 @@
+"""Compose ``conf/`` with overrides outside Hydra's main, and explain overrides that Hydra refuses."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, get_args, get_type_hints
+
+from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nano_llm.config import schema
+from nano_llm.config.register import SCHEMAS, config_source, register_schemas
+from nano_llm.config.strict import convert, report, suggest
+from nano_llm.errors import ConfigError
+
+
+def compose_config(overrides: Sequence[str] = ()) -> schema.Config:
+    """Compose and check a config.
+
+    Args:
+        overrides: Hydra overrides, such as ``model=tarnet`` or ``trainer.max_steps=100``.
+
+    Raises:
+        ConfigError: Everything that is wrong with the overrides or the values, in one message.
+    """
+    with composing():
+        try:
+            composed = compose("config", overrides=list(overrides))
+        except (HydraException, OmegaConfBaseException):
+            composed = None
+    if composed is None:
+        raise ConfigError(explain(overrides))
+    return convert(composed)
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Make ``conf/`` composable, also after Hydra's main has left its own state behind."""
+    register_schemas()
+    GlobalHydra.instance().clear()
+    source = config_source()
+    if source.startswith("pkg://"):
+        with initialize_config_module(source.removeprefix("pkg://"), version_base="1.3"):
+            yield
+    else:
+        with initialize_config_dir(source, version_base="1.3"):
+            yield
+
+
+def explain(overrides: Sequence[str]) -> str:
+    """Say what is wrong with overrides that do not compose, and with the values of those that do."""
+    problems: list[str] = []
+    accepted: list[str] = []
+    with composing():
+        # Choices of groups first: whether a setting exists depends on them.
+        for override in sorted(overrides, key=lambda text: "." in text.split("=")[0]):
+            try:
+                compose("config", overrides=[*accepted, override])
+                accepted.append(override)
+            except (HydraException, OmegaConfBaseException) as error:
+                problems.append(_explain_one(override, accepted, error))
+        composed = compose("config", overrides=accepted)
+        try:
+            convert(composed)
+        except ConfigError as error:
+            problems.extend(line.removeprefix("  - ") for line in str(error).splitlines()[1:])
+    return (
+        report(problems)
+        if problems
+        else "the configuration does not compose, although each override alone does"
+    )
+
+
+def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
+    """Explain one refused override, given those accepted before it."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        return (
+            f"{text}: not an override of the form key=value; quote values that hold spaces, commas or brackets, "
+            "as in 'data.prompt.command=\"Write a review:\"'"
+        )
+    key = override.get_key_element().lstrip("+~")
+    reason = str(error.__cause__ or error).splitlines()[0]
+    missing_option = re.search(r"Could not find '(.*)'", str(error))
+    if missing_option:
+        group, _, option = missing_option.group(1).rpartition("/")
+        return f"{text}: {_explain_option(group, option)}"
+    if options_of(key):
+        return f"{text}: {reason}"
+    if "Could not override" in str(error) or "not in struct" in reason:
+        return f"{text}: {_explain_key(key, override, accepted)}"
+    if override.is_delete():
+        return f"{text}: settings cannot be removed; set {key} to another value instead"
+    return f"{text}: {_expected(key, accepted, reason)}"
+
+
+def _explain_option(group: str, option: str) -> str:
+    return f"no such choice of {group}; {suggest(option, options_of(group))}"
+
+
+def options_of(group: str) -> list[str]:
+    """Return the choices of a config group, schema nodes left out. Needs ``composing()``."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    return [name for name in hydra.config_loader.get_group_options(group) if not name.startswith("_")]
+
+
+def _explain_key(key: str, override: Override, accepted: list[str]) -> str:
+    """Say where an unknown key does exist, or which known key is near."""
+    composed = compose("config", overrides=accepted)
+    group = key.split(".")[0]
+    others = _without(accepted, group)
+    elsewhere = [option for option in options_of(group) if key in _paths_with([*others, f"{group}={option}"])]
+    if elsewhere:
+        chosen = next((text for text in accepted if text.split("=")[0] == group), f"this {group}")
+        return f"no such setting with {chosen}; it exists with {', '.join(f'{group}={o}' for o in elsewhere)}"
+    return f"no such setting; {_near(key, composed)}"
+
+
+def _near(key: str, composed: DictConfig) -> str:
+    """Suggest a setting for a mistyped path: its siblings where the group exists, else near paths."""
+    parent_path, _, name = key.rpartition(".")
+    parent = OmegaConf.select(composed, parent_path) if parent_path else composed
+    if isinstance(parent, DictConfig):
+        return suggest(name, [str(sibling) for sibling in parent])
+    near = difflib.get_close_matches(key, list(_paths(composed)), n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"known groups: {', '.join(map(str, composed))}"
+
+
+def _without(accepted: list[str], group: str) -> list[str]:
+    """Leave out overrides of a group and of its settings, which another choice may not have."""
+    return [text for text in accepted if re.split(r"[=./]", text.lstrip("+~"))[0] != group]
+
+
+def _paths_with(overrides: list[str]) -> set[str]:
+    """Return the settings that exist under some overrides; none if these do not compose."""
+    try:
+        return set(_paths(compose("config", overrides=overrides)))
+    except (HydraException, OmegaConfBaseException):
+        return set()
+
+
+def _paths(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted paths of all settings below a node."""
+    for name in node:
+        path = f"{prefix}{name}"
+        child = node._get_node(name)
+        yield path
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            yield from _paths(child, f"{path}.")
+
+
+def _expected(key: str, accepted: list[str], reason: str) -> str:
+    """Say what a setting takes, from its declaration."""
+    composed = compose("config", overrides=accepted)
+    if key in group_names():
+        group = key.replace(".", "/")
+        return f"is a group of settings; choose one with {group}={'|'.join(options_of(group))}"
+    parent_path, _, name = key.rpartition(".")
+    parent = OmegaConf.select(composed, parent_path) if parent_path else composed
+    cls = OmegaConf.get_type(parent)
+    if not is_dataclass(cls) or name not in (hints := get_type_hints(cls)):
+        return reason
+    doc = next(f.metadata.get("doc", "a group of settings") for f in fields(cls) if f.name == name)
+    return f"must be {_kind(hints[name])} ({doc})"
+
+
+def group_names() -> set[str]:
+    """Return the dotted names of the config groups."""
+    return {group.replace("/", ".") for group, _, _ in SCHEMAS if group}
+
+
+def _kind(hint: Any) -> str:
+    """Write a type in words."""
+    if isinstance(hint, UnionType):
+        return " or ".join(_kind(member) for member in get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return f"one of {', '.join(hint.__members__)}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    return words.get(hint, str(hint))

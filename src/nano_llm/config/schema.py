@@ -1,0 +1,513 @@
+"""The schema of every group in ``conf/``: one dataclass a group, values in the YAML files.
+
+A field states its meaning, unit and range once, here; the default stands once, in the group's YAML file.
+A variant with knobs of its own has a class of its own, so a knob exists only where it means something.
+Classes named ``...Config`` are what a room receives; rules that span several fields are in ``strict.py``.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+def setting(
+    doc: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    volatile: bool = False,
+) -> Any:
+    """Declare one setting of the schema.
+
+    Args:
+        doc: What the setting means, with its unit.
+        at_least: Smallest allowed value.
+        at_most: Largest allowed value.
+        above: The value must be greater than this.
+        below: The value must be smaller than this.
+        volatile: The setting cannot change a run's numbers, so it takes no part in the run's id.
+    """
+    limits = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
+    return field(
+        default=MISSING,
+        metadata={
+            "doc": doc,
+            "limits": {k: v for k, v in limits.items() if v is not None},
+            "volatile": volatile,
+        },
+    )
+
+
+# ---------------------------------------------------------------------------------------------- scale
+
+
+@dataclass
+class ScaleConfig:
+    """The size of a model: one dial for all architectures."""
+
+    name: str = setting("label of the size in run names", volatile=True)
+    d_model: int = setting("width of the residual stream", at_least=1)
+    num_layers: int = setting("number of layers (attention and feed-forward each)", at_least=1)
+    num_heads: int = setting("number of attention heads; divides d_model", at_least=1)
+    d_ff: int = setting("width of the feed-forward hidden layer", at_least=1)
+
+
+# ---------------------------------------------------------------------------------------------- model
+
+
+class Position(Enum):
+    """How a position reaches the trunk."""
+
+    rope = "rope"
+    sinusoidal = "sinusoidal"
+
+
+class DepthSource(Enum):
+    """What a finished macro-block contributes: the full stream or the sum of its sublayer outputs."""
+
+    stream = "stream"
+    delta = "delta"
+
+
+class DepthPartial(Enum):
+    """What a mix inside a macro-block reads of it: the last sublayers only, or all of them so far."""
+
+    reference = "reference"
+    cumulative = "cumulative"
+
+
+class QueryInit(Enum):
+    """Initial pseudo-queries: U(-1/sqrt(d), 1/sqrt(d)), or zeros (uniform mixing)."""
+
+    reference = "reference"
+    zero = "zero"
+
+
+@dataclass
+class TrunkConfig:
+    """Base of the trunks."""
+
+    name: str = setting("label of the trunk", volatile=True)
+
+
+@dataclass
+class VanillaTrunkConfig(TrunkConfig):
+    """Pre-norm decoder; nothing to set beyond the scale."""
+
+
+@dataclass
+class InterblockTrunkConfig(TrunkConfig):
+    """Decoder whose sublayers read a learned mix over earlier macro-blocks (Block Attention Residuals)."""
+
+    source: DepthSource = setting("what a finished macro-block contributes: stream | delta")
+    partial: DepthPartial = setting("what is read of the open macro-block: reference | cumulative")
+    query_init: QueryInit = setting("initial pseudo-queries: reference | zero")
+    final_mix: bool = setting("mix once more over all macro-blocks before the final norm")
+    macro_block_size: int = setting("layers in a macro-block", at_least=1)
+    max_block_representations: int = setting(
+        "finished macro-blocks kept, embedding included; 0 keeps all", at_least=0
+    )
+
+
+@dataclass
+class ReadoutConfig:
+    """Base of the single-head readouts."""
+
+    name: str = setting("label of the readout", volatile=True)
+
+
+@dataclass
+class TiedReadoutConfig(ReadoutConfig):
+    """Logits by the transposed embedding."""
+
+
+@dataclass
+class MlpReadoutConfig(ReadoutConfig):
+    """Logits by a multilayer perceptron without bias, not tied to the embedding."""
+
+    hidden_layers: int = setting("hidden layers; 0 is one linear map", at_least=0)
+    hidden_width: int | None = setting("units of a hidden layer; null takes d_model", at_least=1)
+
+
+@dataclass
+class HeadConfig:
+    """One perceptron of the two-head readout."""
+
+    hidden_layers: int = setting("hidden layers; 0 is one linear map", at_least=0)
+    hidden_width: int | None = setting("units of a hidden layer; null takes d_model", at_least=1)
+
+
+@dataclass
+class TwoHeadReadoutConfig:
+    """logits_k = shared(h) + delta_k(h) for the outcomes k = 0, 1 (TARNet, arXiv 1606.03976)."""
+
+    name: str = setting("label of the readout", volatile=True)
+    hidden_layers: int = setting("hidden layers of all three perceptrons, unless set apart", at_least=0)
+    hidden_width: int | None = setting(
+        "units of a hidden layer, unless set apart; null takes d_model", at_least=1
+    )
+    shared: HeadConfig = field(default_factory=HeadConfig)
+    delta0: HeadConfig = field(default_factory=HeadConfig)
+    delta1: HeadConfig = field(default_factory=HeadConfig)
+
+
+class SeparationKind(Enum):
+    """The term that rewards heads for differing."""
+
+    none = "none"
+    js = "js"
+
+
+@dataclass
+class SeparationConfig:
+    """A term of the objective, never of a metric called CE: loss = CE - weight * JS."""
+
+    kind: SeparationKind = setting("none | js (mean Jensen-Shannon divergence of the heads, nats)")
+    weight: float = setting("weight of the term in the loss", at_least=0)
+
+
+@dataclass
+class ModelConfig:
+    """What all architectures share."""
+
+    name: str = setting("label of the architecture in run names", volatile=True)
+    trunk: TrunkConfig = MISSING
+    position: Position = setting("positions: rope | sinusoidal")
+    dropout: float = setting("share of units dropped in training", at_least=0, below=1)
+    embedding_std: float = setting("standard deviation of the initial token embedding", above=0)
+
+
+@dataclass
+class SingleHeadConfig(ModelConfig):
+    """One distribution over the next token; the prompt carries the sentiment."""
+
+    readout: ReadoutConfig = MISSING
+
+
+@dataclass
+class TwoHeadConfig(ModelConfig):
+    """Two potential outcomes Y0 and Y1; the prompt is the same for both."""
+
+    readout: TwoHeadReadoutConfig = MISSING
+    separation: SeparationConfig = field(default_factory=SeparationConfig)
+
+
+# ----------------------------------------------------------------------------------------------- data
+
+
+class Conditioning(Enum):
+    """How a single-head model is told the sentiment; ``auto`` follows the model."""
+
+    auto = "auto"
+    tags = "tags"
+    natural = "natural"
+    command = "command"
+
+
+class TokenizerKind(Enum):
+    """Byte-level BPE trained on the corpus, or one token a word (closed vocabularies only)."""
+
+    bpe = "bpe"
+    words = "words"
+
+
+@dataclass
+class TokenizerConfig:
+    """The tokenizer that is fitted to the corpus."""
+
+    kind: TokenizerKind = setting("bpe | words")
+    vocab_size: int = setting("largest number of tokens, special ones included", at_least=5, at_most=65536)
+    split_words: bool = setting("bpe: merges stay inside the words of the GPT-2 pattern")
+
+
+@dataclass
+class PromptConfig:
+    """The replaceable parts of the conditioning text."""
+
+    negative: str = setting("instruction for T=0 under natural conditioning")
+    positive: str = setting("instruction for T=1 under natural conditioning")
+    command: str = setting("treatment-invariant command for two-head models")
+
+
+@dataclass
+class DataConfig:
+    """What all corpora share."""
+
+    name: str = setting("label of the corpus in run names", volatile=True)
+    conditioning: Conditioning = setting(
+        "auto | tags | natural | command; auto: command for two heads, else tags"
+    )
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    window_length: int = setting("tokens in a window", at_least=4, at_most=65536)
+    max_train_reviews: int | None = setting(
+        "cap on training reviews, stratified by label; null: all", at_least=2
+    )
+    max_validation_reviews: int | None = setting(
+        "cap on validation reviews, stratified; null: all", at_least=2
+    )
+    max_test_reviews: int | None = setting("cap on test reviews, stratified; null: all", at_least=2)
+    max_review_chars: int | None = setting(
+        "longer reviews are cut at words into several; null: no cap", at_least=1
+    )
+    split_seed: int = setting("seed of caps and of the validation split", at_least=0)
+    prepared: str | None = setting(
+        "folder written by `nano-llm prepare`, used as it is; null: the cache", volatile=True
+    )
+
+
+@dataclass
+class ImdbConfig(DataConfig):
+    """IMDB reviews from the Hub or from a local folder in the Hub's layout."""
+
+    path: str | None = setting("local folder in the Hub's layout; null: the Hub", volatile=True)
+    repository: str = setting("dataset on the Hub")
+    revision: str = setting("commit of the dataset on the Hub")
+
+
+class ScmTopic(Enum):
+    """What the prompt tells of the topic Z: nothing, Z itself, or a noisy proxy W."""
+
+    hidden = "hidden"
+    observed = "observed"
+    proxy = "proxy"
+
+
+class ScmLexicon(Enum):
+    """Word lists and templates of the structural corpus."""
+
+    tiny = "tiny"
+    default = "default"
+
+
+@dataclass
+class ScmConfig(DataConfig):
+    """The structural review corpus: sampled from a known law, never downloaded."""
+
+    corpus_seed: int = setting("seed of the sampled reviews", at_least=0)
+    num_train: int = setting("training reviews to sample", at_least=2)
+    num_validation: int = setting("validation reviews to sample", at_least=2)
+    num_test: int = setting("test reviews to sample", at_least=2)
+    lexicon: ScmLexicon = setting("word lists and templates: tiny | default")
+    confounding: float = setting("kappa: how strongly the topic drives the sentiment", at_least=0)
+    overlap: float = setting(
+        "P(T=1|Z) is clipped to [overlap, 1 - overlap]; 0: no clip", at_least=0, below=0.5
+    )
+    noise: float = setting("eps: probability that a sentence contradicts the sentiment", above=0, at_most=0.5)
+    effect: float = setting(
+        "e: size of the effect of the sentiment; 0 is the null effect", at_least=0, at_most=1
+    )
+    length_effect: float = setting("d: effect of the sentiment on length, in logits of stopping")
+    topic: ScmTopic = setting("hidden | observed | proxy")
+    proxy_accuracy: float = setting("rho: probability that the proxy names the topic", at_least=0, at_most=1)
+    verdict: bool = setting("close each review with an overall verdict")
+    min_sentences: int = setting("fewest sentences before the verdict", at_least=1)
+    max_sentences: int = setting("most sentences before the verdict", at_least=1)
+    stop_terse: float = setting("probability of stopping after a sentence, terse style", above=0, below=1)
+    stop_chatty: float = setting("probability of stopping after a sentence, chatty style", above=0, below=1)
+
+
+# ------------------------------------------------------------------------------------------- protocol
+
+
+class Windows(Enum):
+    """How reviews become windows: every token a target once, or as the reference cuts them."""
+
+    covering = "covering"
+    reference = "reference"
+
+
+class TokenizerCorpus(Enum):
+    """The texts that the tokenizer is fitted to."""
+
+    train = "train"
+    train_and_validation = "train_and_validation"
+
+
+class LossAverage(Enum):
+    """The mean that training minimises: over tokens, or over rows of their token means."""
+
+    token = "token"
+    row = "row"
+
+
+class Selection(Enum):
+    """The validation figure whose minimum is the best checkpoint."""
+
+    val_bpb = "val_bpb"
+    val_objective = "val_objective"
+
+
+@dataclass
+class ProtocolConfig:
+    """What is scored, on which texts, and what selects the checkpoint."""
+
+    name: str = setting("label of the protocol", volatile=True)
+    windows: Windows = setting("covering | reference")
+    tokenizer_corpus: TokenizerCorpus = setting("train | train_and_validation")
+    validation_reviews: int | None = setting(
+        "reviews of the official test split that select; the rest is the test; null: the whole split selects",
+        at_least=2,
+    )
+    loss_average: LossAverage = setting("token | row (two-head models only; one head always averages tokens)")
+    selection: Selection = setting("val_bpb | val_objective")
+
+
+# ------------------------------------------------------------------------------ optimizer and schedule
+
+
+class Decay(Enum):
+    """The parameters that weight decay shrinks."""
+
+    matrices = "matrices"
+    all = "all"
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW."""
+
+    name: str = setting("label of the optimizer", volatile=True)
+    lr: float = setting("peak learning rate", above=0)
+    beta1: float = setting("decay of the first moment", at_least=0, below=1)
+    beta2: float = setting("decay of the second moment", at_least=0, below=1)
+    eps: float = setting("added to the root of the second moment", above=0)
+    weight_decay: float = setting("decoupled weight decay", at_least=0)
+    decay: Decay = setting("what is decayed: matrices | all")
+    grad_clip: float | None = setting("largest norm of the gradient; null: no clipping", above=0)
+
+
+@dataclass
+class MuonConfig(OptimizerConfig):
+    """Muon for the hidden matrices, AdamW with the settings above for everything else."""
+
+    muon_lr: float = setting("peak learning rate of the hidden matrices", above=0)
+    momentum: float = setting("momentum of the hidden matrices", at_least=0, below=1)
+
+
+@dataclass
+class ScheduleConfig:
+    """Learning rate as a share of its peak; warm-up by steps, the rest by the share of the budget used."""
+
+    name: str = setting("label of the schedule", volatile=True)
+    warmup_steps: int = setting("steps of linear warm-up", at_least=0)
+
+
+@dataclass
+class ConstantConfig(ScheduleConfig):
+    """The peak throughout."""
+
+
+@dataclass
+class LinearConfig(ScheduleConfig):
+    """A straight line from the peak to final_factor."""
+
+    final_factor: float = setting("last learning rate as a share of the peak", at_least=0, at_most=1)
+
+
+@dataclass
+class CosineConfig(ScheduleConfig):
+    """Half a cosine from the peak to final_factor."""
+
+    final_factor: float = setting("last learning rate as a share of the peak", at_least=0, at_most=1)
+    per_epoch: bool = setting(
+        "hold the rate during an epoch, as the reference does; needs trainer.max_epochs"
+    )
+
+
+@dataclass
+class WsdConfig(ScheduleConfig):
+    """Warm-up, stable, decay: the peak, then a straight line to final_factor."""
+
+    final_factor: float = setting("last learning rate as a share of the peak", at_least=0, at_most=1)
+    decay_share: float = setting("share of the budget spent decaying", above=0, at_most=1)
+
+
+# -------------------------------------------------------------------------------------------- trainer
+
+
+class Device(Enum):
+    """Where to train; ``auto`` takes CUDA, then MPS, then the CPU."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(Enum):
+    """Arithmetic of the forward pass; ``auto`` is bf16 where CUDA supports it, else fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+@dataclass
+class TrainerConfig:
+    """The training loop: budget, batch, rhythm, machine."""
+
+    name: str = setting("label of the trainer settings", volatile=True)
+    device: Device = setting("auto | cpu | cuda | mps", volatile=True)
+    precision: Precision = setting("auto | fp32 | bf16 | fp16")
+    tf32: bool = setting("allow TF32 matrix products on CUDA")
+    compile: bool = setting("torch.compile the model", volatile=True)
+    num_threads: int | None = setting(
+        "CPU threads of PyTorch; null: its own choice", at_least=1, volatile=True
+    )
+    batch_size: int = setting("windows in one forward pass", at_least=1)
+    num_micro_batches: int = setting("forward passes accumulated into one step", at_least=1)
+    max_epochs: float | None = setting("budget in passes over the training windows; null: none", above=0)
+    max_steps: int | None = setting("budget in optimizer steps; null: none", at_least=1)
+    max_tokens: int | None = setting("budget in trained target tokens; null: none", at_least=1)
+    max_minutes: float | None = setting(
+        "budget in minutes of training, all sessions together; null: none", above=0
+    )
+    session_minutes: float | None = setting(
+        "stop, resumable, after so many minutes of this session; null: never", above=0, volatile=True
+    )
+    log_every: int = setting("steps between log rows", at_least=1, volatile=True)
+    eval_every: int | None = setting("steps between validations; null: at the end of each epoch", at_least=1)
+    eval_reviews: int | None = setting("validation reviews scored during training; null: all", at_least=2)
+    test_reviews: int | None = setting("test reviews scored once at the end; null: all, 0: none", at_least=0)
+    eval_batch_size: int = setting("windows in one forward pass of a validation", at_least=1, volatile=True)
+    patience: int | None = setting("validations without improvement before stopping; null: never", at_least=1)
+    checkpoint_minutes: float = setting(
+        "minutes between saves of `last`; 0: after each step", at_least=0, volatile=True
+    )
+    overfit_batches: int | None = setting(
+        "train on the first so many batches again and again; null: off", at_least=1
+    )
+
+
+# ----------------------------------------------------------------------------------------------- root
+
+
+@dataclass
+class PathsConfig:
+    """Where files go."""
+
+    outputs: str = setting("folder of all runs", volatile=True)
+    cache: str = setting("folder of prepared data", volatile=True)
+
+
+@dataclass
+class Config:
+    """One run: one configuration, one seed."""
+
+    seed: int = setting("seed of initial values, data order and dropout", at_least=0)
+    study: str = setting("folder below paths.outputs that holds the run", volatile=True)
+    name: str = setting("label of the arm: the run's folder is <name>-<id>/seed-<seed>", volatile=True)
+    data: DataConfig = MISSING
+    protocol: ProtocolConfig = MISSING
+    model: ModelConfig = MISSING
+    scale: ScaleConfig = MISSING
+    optimizer: OptimizerConfig = MISSING
+    schedule: ScheduleConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    paths: PathsConfig = MISSING

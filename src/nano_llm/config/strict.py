@@ -1,0 +1,207 @@
+"""The one strict conversion: a composed config becomes typed objects, or one error names all that is wrong."""
+
+import difflib
+import math
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
+from enum import Enum
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nano_llm.config import schema
+from nano_llm.errors import ConfigError
+
+NUM_BYTES_AND_SPECIALS = 256 + 8
+"""Tokens that a byte-level tokenizer has before its first merge: every byte, four specials, four markers."""
+
+
+def convert(composed: DictConfig) -> schema.Config:
+    """Turn a composed config into typed objects.
+
+    Raises:
+        ConfigError: Any key is unknown, missing, ill-typed or out of range, or rules that span several keys
+            are broken; the message lists every problem with its dotted path.
+    """
+    problems: list[str] = []
+    config = _convert_node(composed, schema.Config, "", problems)
+    if not problems:
+        problems.extend(broken_rules(config))
+    if problems:
+        raise ConfigError(report(problems))
+    assert isinstance(config, schema.Config)
+    return config
+
+
+def report(problems: list[str]) -> str:
+    """Join problems into the one message that a user sees."""
+    noun = "problem" if len(problems) == 1 else "problems"
+    return "\n".join([f"{len(problems)} {noun} in the configuration:", *(f"  - {line}" for line in problems)])
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """Return ``did you mean ...?`` for a near name, else the list of the known ones."""
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known here: {', '.join(known)}"
+
+
+def _convert_node(node: DictConfig, expected: type, path: str, problems: list[str]) -> Any:
+    """Convert one group of settings; what is wrong with it goes to ``problems``."""
+    cls = OmegaConf.get_type(node)
+    if cls is None or not is_dataclass(cls):
+        problems.append(f"{path}: a group of settings was expected here ({expected.__name__})")
+        return None
+    known = {f.name: f for f in fields(cls)}
+    for key in node:
+        if str(key) not in known:
+            hint = suggest(str(key), list(known))
+            problems.append(f"{_join(path, str(key))}={_shown(node._get_node(key))}: no such setting; {hint}")
+    hints = get_type_hints(cls)
+    values = {
+        name: _convert_value(node, declared, hints[name], _join(path, name), problems)
+        for name, declared in known.items()
+    }
+    return cls(**values)
+
+
+def _convert_value(node: DictConfig, declared: Field[Any], hint: Any, path: str, problems: list[str]) -> Any:
+    """Convert one setting, a nested group included."""
+    name = declared.name
+    if name not in node and not OmegaConf.is_missing(node, name):
+        problems.append(
+            f"{path}: removed, but needed ({declared.metadata.get('doc', 'a group of settings')})"
+        )
+        return None
+    try:
+        if OmegaConf.is_missing(node, name):
+            problems.append(f"{path}: needs a value ({declared.metadata.get('doc', 'a group of settings')})")
+            return None
+        value = node[name]
+    except OmegaConfBaseException as error:
+        problems.append(f"{path}={_shown(node._get_node(name))}: {str(error).splitlines()[0]}")
+        return None
+    if isinstance(value, DictConfig):
+        return _convert_node(value, hint, path, problems)
+    problems.extend(_limit_problems(path, value, declared))
+    return value
+
+
+def _limit_problems(path: str, value: Any, declared: Field[Any]) -> Iterator[str]:
+    """Say which limits of its declaration a number breaks."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    limits = declared.metadata.get("limits", {})
+    allowed = {
+        "at_least": lambda limit: value >= limit,
+        "at_most": lambda limit: value <= limit,
+        "above": lambda limit: value > limit,
+        "below": lambda limit: value < limit,
+    }
+    broken = [
+        f"{name.replace('_', ' ')} {limits[name]:g}" for name in limits if not allowed[name](limits[name])
+    ]
+    if not math.isfinite(value):
+        broken = ["finite"]
+    if broken:
+        yield f"{path}={value}: must be {' and '.join(broken)} ({declared.metadata['doc']})"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _shown(node: Any) -> str:
+    """Write a raw value as a user would, without resolving it."""
+    if OmegaConf.is_config(node):
+        return "{...}"
+    value = node._value() if node is not None else None
+    return value.name if isinstance(value, Enum) else str(value)
+
+
+def broken_rules(config: schema.Config) -> Iterator[str]:
+    """Yield the rules across settings that a well-typed config breaks."""
+    yield from _broken_model_rules(config)
+    yield from _broken_data_rules(config)
+    yield from _broken_training_rules(config)
+
+
+def _broken_model_rules(config: schema.Config) -> Iterator[str]:
+    scale = config.scale
+    if scale.d_model % scale.num_heads:
+        yield (
+            f"scale.d_model={scale.d_model}: must be a multiple of scale.num_heads={scale.num_heads}, "
+            "since each head takes an equal slice"
+        )
+    elif config.model.position is schema.Position.rope and (scale.d_model // scale.num_heads) % 2:
+        yield (
+            f"scale.num_heads={scale.num_heads}: gives heads of {scale.d_model // scale.num_heads} dimensions, "
+            "but model.position=rope turns pairs and needs an even number"
+        )
+    if config.model.position is schema.Position.sinusoidal and scale.d_model % 2:
+        yield f"scale.d_model={scale.d_model}: must be even for model.position=sinusoidal"
+
+
+def _broken_data_rules(config: schema.Config) -> Iterator[str]:
+    data, protocol = config.data, config.protocol
+    two_heads = isinstance(config.model, schema.TwoHeadConfig)
+    sentiment_in_prompt = data.conditioning in (schema.Conditioning.tags, schema.Conditioning.natural)
+    if two_heads and sentiment_in_prompt:
+        yield (
+            f"data.conditioning={data.conditioning.name}: puts the sentiment into the prompt, but "
+            f"model={config.model.name} takes it from the label; use data=imdb or data.conditioning=command"
+        )
+    longest = max(_prompt_bytes(config))
+    if longest + 2 > data.window_length:
+        yield (
+            f"data.window_length={data.window_length}: too short for the prompt, which may take {longest} tokens "
+            f"(one a byte) and must leave room for the review; shorten data.prompt or take at least {longest + 2}"
+        )
+    bpe = data.tokenizer.kind is schema.TokenizerKind.bpe
+    covering = protocol.windows is schema.Windows.covering
+    if bpe and covering and data.tokenizer.vocab_size < NUM_BYTES_AND_SPECIALS:
+        yield (
+            f"data.tokenizer.vocab_size={data.tokenizer.vocab_size}: must be at least {NUM_BYTES_AND_SPECIALS} under "
+            "protocol=fair, whose tokenizer can spell every byte; smaller ones exist under protocol=reference"
+        )
+    if not covering and not (bpe and isinstance(data, schema.ImdbConfig)):
+        yield "protocol=reference: is defined for IMDB with data.tokenizer.kind=bpe only; use protocol=fair"
+    if isinstance(data, schema.ImdbConfig) and not bpe:
+        yield "data.tokenizer.kind=words: needs a corpus with a closed vocabulary (data=scm); use bpe"
+    if isinstance(data, schema.ScmConfig) and data.min_sentences > data.max_sentences:
+        yield f"data.min_sentences={data.min_sentences}: exceeds data.max_sentences={data.max_sentences}"
+
+
+def _prompt_bytes(config: schema.Config) -> Iterator[int]:
+    """Yield the lengths of the prompts in bytes, the most tokens that they can take."""
+    data = config.data
+    brackets = len("<bos>") + len(" [REVIEW] ")
+    if isinstance(config.model, schema.TwoHeadConfig) or data.conditioning is schema.Conditioning.command:
+        yield len(data.prompt.command.encode()) + brackets
+    elif data.conditioning is schema.Conditioning.natural:
+        yield len(data.prompt.negative.encode()) + brackets
+        yield len(data.prompt.positive.encode()) + brackets
+    else:
+        yield len("[SENTIMENT] negative [/SENTIMENT]") + brackets
+
+
+def _broken_training_rules(config: schema.Config) -> Iterator[str]:
+    trainer = config.trainer
+    budgets = (trainer.max_epochs, trainer.max_steps, trainer.max_tokens, trainer.max_minutes)
+    if all(budget is None for budget in budgets):
+        yield "trainer: needs a budget; set one of max_epochs, max_steps, max_tokens, max_minutes"
+    if (
+        isinstance(config.schedule, schema.CosineConfig)
+        and config.schedule.per_epoch
+        and trainer.max_epochs is None
+    ):
+        yield "schedule.per_epoch=true: steps once an epoch and needs trainer.max_epochs"
+    if trainer.precision is schema.Precision.fp16 and trainer.device is schema.Device.cpu:
+        yield "trainer.precision=fp16: needs scaled gradients on a GPU; on trainer.device=cpu use fp32 or bf16"
+    if (
+        config.protocol.selection is schema.Selection.val_objective
+        and config.protocol.windows is schema.Windows.covering
+    ):
+        yield "protocol.selection=val_objective: belongs to protocol.windows=reference; use val_bpb"

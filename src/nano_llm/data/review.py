@@ -1,0 +1,15 @@
+"""The unit of every corpus."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One review and the treatment that it was written under.
+
+    Example: ``Review("a dull film .", treatment=0)``.
+    """
+
+    text: str  # cleaned text
+    treatment: int  # T: 0 negative, 1 positive
+    topic: str | None = None  # what the prompt names of the topic (SCM with an observed topic or a proxy)

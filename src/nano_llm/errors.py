@@ -1,0 +1,39 @@
+"""The errors that a user may see; everything else is a bug.
+
+    NanoLLMError
+    ├── ConfigError        a setting is unknown, ill-typed or out of range (exit status 2)
+    ├── DataError          a corpus or a prepared folder is missing, unreadable or unfit
+    ├── CheckpointError    a checkpoint is missing, damaged or of an unknown format
+    ├── OutputError        a result cannot be written where it was asked for
+    └── NonFiniteError     training met a loss or a gradient that is not a number
+
+A message says what was given, what was expected, where it came from and what to do.
+"""
+
+
+class NanoLLMError(Exception):
+    """Base of all errors that are the user's to mend."""
+
+    exit_status = 1
+
+
+class ConfigError(NanoLLMError):
+    """A setting is unknown, ill-typed, out of range or at odds with another one."""
+
+    exit_status = 2
+
+
+class DataError(NanoLLMError):
+    """A corpus or a prepared data folder is missing, unreadable or unfit for use."""
+
+
+class CheckpointError(NanoLLMError):
+    """A checkpoint is missing, damaged or of a format that this version does not know."""
+
+
+class OutputError(NanoLLMError):
+    """A result cannot be written where it was asked for."""
+
+
+class NonFiniteError(NanoLLMError):
+    """Training met a loss or a gradient norm that is not a finite number."""

@@ -1,0 +1,166 @@
+"""Composition: every choice is valid, and what is wrong is explained all at once."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from nano_llm.config.compose import compose_config, composing, options_of
+from nano_llm.config.identity import arm_id, to_plain
+from nano_llm.config.register import SCHEMAS
+from nano_llm.config.schema import InterblockTrunkConfig, SingleHeadConfig, TwoHeadConfig
+from nano_llm.config.stored import from_plain
+from nano_llm.errors import ConfigError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+GROUPS = sorted({group for group, _, _ in SCHEMAS if group} | {"experiment", "debug"})
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+NEEDS = {
+    ("data", "tags"): ["model=vanilla"],
+    ("data", "natural"): ["model=vanilla"],
+    ("schedule", "reference"): ["trainer.max_epochs=20"],
+    ("model/readout", "tied"): ["model=vanilla"],
+    ("model/readout", "mlp"): ["model=vanilla"],
+}
+
+
+def problems(*overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        compose_config(overrides)
+    return str(caught.value).splitlines()[1:]
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes_and_passes_the_strict_check(group: str, choice: str) -> None:
+    compose_config([*NEEDS.get((group, choice), []), f"{group}={choice}"])
+
+
+@pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] not in ("experiment", "debug")])
+def test_values_in_the_file_survive_composition(group: str, choice: str) -> None:
+    """A schema listed after ``_self_`` would silently reset the file to blanks."""
+    plain = to_plain(compose_config([*NEEDS.get((group, choice), []), f"{group}={choice}"]))
+    for part in group.split("/"):
+        plain = plain[part]
+    written = OmegaConf.load(CONF / group / f"{choice}.yaml")
+    for key, value in OmegaConf.to_container(written).items():
+        if key != "defaults" and not isinstance(value, dict) and not str(value).startswith("${"):
+            assert plain[key] == value
+
+
+def test_every_yaml_file_is_a_choice_of_a_known_group() -> None:
+    assert {p.relative_to(CONF).parent.as_posix() for p in CONF.rglob("*.yaml")} == {*GROUPS, "."}
+
+
+def test_model_choices_bring_their_own_schema() -> None:
+    assert isinstance(compose_config(["model=vanilla"]).model, SingleHeadConfig)
+    two_heads = compose_config(["model=tarnet"]).model
+    assert isinstance(two_heads, TwoHeadConfig)
+    assert isinstance(two_heads.trunk, InterblockTrunkConfig)
+    assert two_heads.separation.weight == 0.02
+
+
+def test_a_setting_of_another_choice_is_refused_and_located() -> None:
+    (problem,) = problems("model=vanilla", "model.separation.weight=1")
+    assert "model.separation.weight=1" in problem
+    assert "exists with model=tarnet" in problem
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    found = problems("trainer.max_steps=abc", "model.positoin=rope", "scale.d_model=130", "optimizer.lr=-1")
+    assert [line.split("=")[0].removeprefix("  - ") for line in found] == [
+        "trainer.max_steps", "model.positoin", "optimizer.lr",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("trainer.max_steps=1e3", "whole number"),
+        ("model.position=ropee", "one of rope, sinusoidal"),
+        ("model.dropout=null", "must be a number"),
+        ("model.droput=0.1", "did you mean dropout"),
+        ("modle=vanilla", "did you mean model"),
+        ("model=vanila", "did you mean vanilla"),
+        ("model/trunk=deep", "known here: interblock, interblock_paper, vanilla"),
+        ("model.trunk=vanilla", "model/trunk="),
+        ("+model.extra=1", "no such setting"),
+        ("++model.extra=1", "no such setting"),
+        ("+extra=1", "no such setting"),
+        ("~seed", "needed"),
+        ("~model.dropout", "cannot be removed"),
+        ("data.prompt.command=[REVIEW] x", "quote"),
+        ("model.dropout=1", "below 1"),
+        ("optimizer.lr=nan", "finite"),
+        ("seed=-1", "at least 0"),
+        ("scale.num_heads=3", "multiple of scale.num_heads=3"),
+        ("scale.num_heads=128", "even number"),
+        ("data=tags", "takes it from the label"),
+        ("data.window_length=40", "too short for the prompt"),
+        ("data.tokenizer.vocab_size=256", "at least 264"),
+        ("data.tokenizer.kind=words", "closed vocabulary"),
+        ("trainer.max_epochs=null", "needs a budget"),
+        ("protocol.selection=val_objective", "use val_bpb"),
+    ],
+)
+def test_a_mistake_is_named_with_its_path_and_remedy(override: str, expected: str) -> None:
+    (problem,) = problems(override)
+    assert expected in problem
+    assert override.lstrip("+~").split("=")[0].split(".")[-1] in problem or "scale.d_model" in problem
+
+
+def test_conditions_that_need_each_other_are_checked_together() -> None:
+    assert "max_epochs" in problems("schedule=reference", "trainer.max_epochs=null", "trainer.max_steps=5")[0]
+    assert "IMDB" in problems("data=scm", "protocol=reference")[0]
+    assert "fp16" in problems("trainer.device=cpu", "trainer.precision=fp16")[0]
+
+
+def test_options_leave_schemas_out() -> None:
+    with composing():
+        assert options_of("model") == ["interblock", "tarnet", "vanilla"]
+
+
+def test_arm_id_ignores_what_cannot_change_numbers() -> None:
+    base = arm_id(compose_config(["data=scm"]), "corpus")
+    same = [
+        "seed=5",
+        "study=other",
+        "name=label",
+        "trainer.log_every=1",
+        "trainer.device=cpu",
+        "paths.outputs=x",
+    ]
+    assert arm_id(compose_config(["data=scm", *same]), "corpus") == base
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optimizer.lr=2e-3",
+        "trainer.batch_size=8",
+        "model/trunk=vanilla",
+        "optimizer=muon",
+        "schedule=wsd",
+        "scale=mini",
+    ],
+)
+def test_arm_id_follows_what_changes_numbers(override: str) -> None:
+    assert arm_id(compose_config(["data=scm", override]), "c") != arm_id(compose_config(["data=scm"]), "c")
+
+
+def test_arm_id_follows_the_corpus() -> None:
+    config = compose_config(["data=scm"])
+    assert arm_id(config, "one") != arm_id(config, "another")
+
+
+@pytest.mark.parametrize("overrides", [["model=tarnet"], ["model=vanilla", "model/readout=mlp", "data=scm"]])
+def test_a_stored_config_is_read_back_equal(overrides: list[str]) -> None:
+    config = compose_config(overrides)
+    assert from_plain(to_plain(config)) == config
+
+
+def test_a_stored_config_of_another_version_is_refused_by_name() -> None:
+    plain = to_plain(compose_config())
+    plain["model"]["heads"] = 2
+    del plain["scale"]["d_ff"]
+    with pytest.raises(ConfigError, match=r"model\.heads(.|\n)*scale\.d_ff"):
+        from_plain(plain)
