@@ -12,11 +12,11 @@ help:  ## list the targets
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[data,dev]'
 	@touch $@
 
 demo: $(INSTALLED)  ## train vanilla, inter-block and TARNet on a small corpus and compare them (minutes)
-	$(BIN)/python -m nano_llm.demo
+	$(BIN)/nano-llm demo
 
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest

@@ -73,11 +73,7 @@ def explain(overrides: Sequence[str]) -> str:
             convert(composed)
         except ConfigError as error:
             problems.extend(line.removeprefix("  - ") for line in str(error).splitlines()[1:])
-    return (
-        report(problems)
-        if problems
-        else "the configuration does not compose, although each override alone does"
-    )
+    return report(problems) if problems else "the configuration does not compose, although each override alone does"
 
 
 def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
@@ -152,7 +148,7 @@ def _paths_with(overrides: list[str]) -> set[str]:
 
 def _paths(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Yield the dotted paths of all settings below a node."""
-    for name in node:
+    for name in map(str, node):
         path = f"{prefix}{name}"
         child = node._get_node(name)
         yield path

@@ -1,9 +1,13 @@
 """Where ``conf/`` lies, and its schema in Hydra's ConfigStore."""
 
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from nano_llm.config import schema
 
@@ -32,10 +36,36 @@ SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
 
 
 def register_schemas() -> None:
-    """Store every schema; calling it again changes nothing."""
+    """Store every schema, and the resolver that lists choices for --help; calling it again changes nothing."""
+    OmegaConf.register_new_resolver("nano_llm_choices", choices, replace=True)
     store = ConfigStore.instance()
     for group, name, node in SCHEMAS:
         store.store(group=group, name=name, node=node)
+
+
+def choices() -> str:
+    """List the choices of every group, a line each."""
+    groups: dict[str, list[str]] = {}
+    for name in _yaml_files(_folder(), ""):
+        group, _, choice = name.rpartition("/")
+        if group:
+            groups.setdefault(group, []).append(choice)
+    width = max(map(len, groups))
+    return "\n".join(f"  {group:<{width}}  {' | '.join(sorted(groups[group]))}" for group in sorted(groups))
+
+
+def _folder() -> Traversable:
+    source = config_source()
+    return files(source.removeprefix("pkg://")) if source.startswith("pkg://") else Path(source)
+
+
+def _yaml_files(folder: Traversable, prefix: str) -> Iterator[str]:
+    """Yield the paths of all YAML files below a folder, without their ending."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _yaml_files(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".yaml"):
+            yield prefix + entry.name.removesuffix(".yaml")
 
 
 def config_source() -> str:

@@ -108,9 +108,7 @@ class InterblockTrunkConfig(TrunkConfig):
     query_init: QueryInit = setting("initial pseudo-queries: reference | zero")
     final_mix: bool = setting("mix once more over all macro-blocks before the final norm")
     macro_block_size: int = setting("layers in a macro-block", at_least=1)
-    max_block_representations: int = setting(
-        "finished macro-blocks kept, embedding included; 0 keeps all", at_least=0
-    )
+    max_block_representations: int = setting("finished macro-blocks kept, embedding included; 0 keeps all", at_least=0)
 
 
 @dataclass
@@ -147,9 +145,7 @@ class TwoHeadReadoutConfig:
 
     name: str = setting("label of the readout", volatile=True)
     hidden_layers: int = setting("hidden layers of all three perceptrons, unless set apart", at_least=0)
-    hidden_width: int | None = setting(
-        "units of a hidden layer, unless set apart; null takes d_model", at_least=1
-    )
+    hidden_width: int | None = setting("units of a hidden layer, unless set apart; null takes d_model", at_least=1)
     shared: HeadConfig = field(default_factory=HeadConfig)
     delta0: HeadConfig = field(default_factory=HeadConfig)
     delta1: HeadConfig = field(default_factory=HeadConfig)
@@ -238,22 +234,14 @@ class DataConfig:
     """What all corpora share."""
 
     name: str = setting("label of the corpus in run names", volatile=True)
-    conditioning: Conditioning = setting(
-        "auto | tags | natural | command; auto: command for two heads, else tags"
-    )
+    conditioning: Conditioning = setting("auto | tags | natural | command; auto: command for two heads, else tags")
     prompt: PromptConfig = field(default_factory=PromptConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     window_length: int = setting("tokens in a window", at_least=4, at_most=65536)
-    max_train_reviews: int | None = setting(
-        "cap on training reviews, stratified by label; null: all", at_least=2
-    )
-    max_validation_reviews: int | None = setting(
-        "cap on validation reviews, stratified; null: all", at_least=2
-    )
+    max_train_reviews: int | None = setting("cap on training reviews, stratified by label; null: all", at_least=2)
+    max_validation_reviews: int | None = setting("cap on validation reviews, stratified; null: all", at_least=2)
     max_test_reviews: int | None = setting("cap on test reviews, stratified; null: all", at_least=2)
-    max_review_chars: int | None = setting(
-        "longer reviews are cut at words into several; null: no cap", at_least=1
-    )
+    max_review_chars: int | None = setting("longer reviews are cut at words into several; null: no cap", at_least=1)
     split_seed: int = setting("seed of caps and of the validation split", at_least=0)
     prepared: str | None = setting(
         "folder written by `nano-llm prepare`, used as it is; null: the cache", volatile=True
@@ -294,13 +282,9 @@ class ScmConfig(DataConfig):
     num_test: int = setting("test reviews to sample", at_least=2)
     lexicon: ScmLexicon = setting("word lists and templates: tiny | default")
     confounding: float = setting("kappa: how strongly the topic drives the sentiment", at_least=0)
-    overlap: float = setting(
-        "P(T=1|Z) is clipped to [overlap, 1 - overlap]; 0: no clip", at_least=0, below=0.5
-    )
+    overlap: float = setting("P(T=1|Z) is clipped to [overlap, 1 - overlap]; 0: no clip", at_least=0, below=0.5)
     noise: float = setting("eps: probability that a sentence contradicts the sentiment", above=0, at_most=0.5)
-    effect: float = setting(
-        "e: size of the effect of the sentiment; 0 is the null effect", at_least=0, at_most=1
-    )
+    effect: float = setting("e: size of the effect of the sentiment; 0 is the null effect", at_least=0, at_most=1)
     length_effect: float = setting("d: effect of the sentiment on length, in logits of stopping")
     topic: ScmTopic = setting("hidden | observed | proxy")
     proxy_accuracy: float = setting("rho: probability that the proxy names the topic", at_least=0, at_most=1)
@@ -414,9 +398,7 @@ class CosineConfig(ScheduleConfig):
     """Half a cosine from the peak to final_factor."""
 
     final_factor: float = setting("last learning rate as a share of the peak", at_least=0, at_most=1)
-    per_epoch: bool = setting(
-        "hold the rate during an epoch, as the reference does; needs trainer.max_epochs"
-    )
+    per_epoch: bool = setting("hold the rate during an epoch, as the reference does; needs trainer.max_epochs")
 
 
 @dataclass
@@ -457,17 +439,13 @@ class TrainerConfig:
     precision: Precision = setting("auto | fp32 | bf16 | fp16")
     tf32: bool = setting("allow TF32 matrix products on CUDA")
     compile: bool = setting("torch.compile the model", volatile=True)
-    num_threads: int | None = setting(
-        "CPU threads of PyTorch; null: its own choice", at_least=1, volatile=True
-    )
+    num_threads: int | None = setting("CPU threads of PyTorch; null: its own choice", at_least=1, volatile=True)
     batch_size: int = setting("windows in one forward pass", at_least=1)
     num_micro_batches: int = setting("forward passes accumulated into one step", at_least=1)
     max_epochs: float | None = setting("budget in passes over the training windows; null: none", above=0)
     max_steps: int | None = setting("budget in optimizer steps; null: none", at_least=1)
     max_tokens: int | None = setting("budget in trained target tokens; null: none", at_least=1)
-    max_minutes: float | None = setting(
-        "budget in minutes of training, all sessions together; null: none", above=0
-    )
+    max_minutes: float | None = setting("budget in minutes of training, all sessions together; null: none", above=0)
     session_minutes: float | None = setting(
         "stop, resumable, after so many minutes of this session; null: never", above=0, volatile=True
     )
@@ -480,9 +458,7 @@ class TrainerConfig:
     checkpoint_minutes: float = setting(
         "minutes between saves of `last`; 0: after each step", at_least=0, volatile=True
     )
-    overfit_batches: int | None = setting(
-        "train on the first so many batches again and again; null: off", at_least=1
-    )
+    overfit_batches: int | None = setting("train on the first so many batches again and again; null: off", at_least=1)
 
 
 # ----------------------------------------------------------------------------------------------- root

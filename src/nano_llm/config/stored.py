@@ -36,9 +36,7 @@ def _build(plain: Any, path: str, problems: list[str]) -> Any:
         f"{path}{key}: no such setting; {suggest(key, known)}" for key in plain if key not in (*known, "type")
     )
     problems.extend(f"{path}{key}: missing" for key in known if key not in plain)
-    return cls(
-        **{key: _value(plain[key], hints[key], f"{path}{key}", problems) for key in known if key in plain}
-    )
+    return cls(**{key: _value(plain[key], hints[key], f"{path}{key}", problems) for key in known if key in plain})
 
 
 def _value(value: Any, hint: Any, path: str, problems: list[str]) -> Any:

@@ -71,9 +71,7 @@ def _convert_value(node: DictConfig, declared: Field[Any], hint: Any, path: str,
     """Convert one setting, a nested group included."""
     name = declared.name
     if name not in node and not OmegaConf.is_missing(node, name):
-        problems.append(
-            f"{path}: removed, but needed ({declared.metadata.get('doc', 'a group of settings')})"
-        )
+        problems.append(f"{path}: removed, but needed ({declared.metadata.get('doc', 'a group of settings')})")
         return None
     try:
         if OmegaConf.is_missing(node, name):
@@ -100,9 +98,7 @@ def _limit_problems(path: str, value: Any, declared: Field[Any]) -> Iterator[str
         "above": lambda limit: value > limit,
         "below": lambda limit: value < limit,
     }
-    broken = [
-        f"{name.replace('_', ' ')} {limits[name]:g}" for name in limits if not allowed[name](limits[name])
-    ]
+    broken = [f"{name.replace('_', ' ')} {limits[name]:g}" for name in limits if not allowed[name](limits[name])]
     if not math.isfinite(value):
         broken = ["finite"]
     if broken:
@@ -192,11 +188,7 @@ def _broken_training_rules(config: schema.Config) -> Iterator[str]:
     budgets = (trainer.max_epochs, trainer.max_steps, trainer.max_tokens, trainer.max_minutes)
     if all(budget is None for budget in budgets):
         yield "trainer: needs a budget; set one of max_epochs, max_steps, max_tokens, max_minutes"
-    if (
-        isinstance(config.schedule, schema.CosineConfig)
-        and config.schedule.per_epoch
-        and trainer.max_epochs is None
-    ):
+    if isinstance(config.schedule, schema.CosineConfig) and config.schedule.per_epoch and trainer.max_epochs is None:
         yield "schedule.per_epoch=true: steps once an epoch and needs trainer.max_epochs"
     if trainer.precision is schema.Precision.fp16 and trainer.device is schema.Device.cpu:
         yield "trainer.precision=fp16: needs scaled gradients on a GPU; on trainer.device=cpu use fp32 or bf16"

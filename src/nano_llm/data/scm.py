@@ -13,7 +13,6 @@ Axes: N reviews, Z topics, W topics as the proxy names them, S styles (terse, ch
 A aspects, R polarities (negative, positive), J sentences, L lines (the J sentences, then the verdict if there
 is one), M templates (the verdict's last), P slots (`SLOTS`), V vocabulary, X ambiguous words.
 """
-# ruff: noqa: N815  (fields, like variables, name their axes in capitals)
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -119,9 +118,7 @@ def _stop_law(config: ScmConfig) -> FloatArray:
     chance_S = np.array([config.stop_terse, config.stop_chatty])
     logit_S = np.log(chance_S) - np.log1p(-chance_S)
     stop_JSK = np.zeros((config.max_sentences, 2, 2))
-    stop_JSK[config.min_sentences - 1 :] = _sigmoid(
-        logit_S[:, None] - config.length_effect * np.array([-0.5, 0.5])
-    )
+    stop_JSK[config.min_sentences - 1 :] = _sigmoid(logit_S[:, None] - config.length_effect * np.array([-0.5, 0.5]))
     stop_JSK[-1] = 1
     return stop_JSK
 
@@ -257,9 +254,7 @@ class Records:
     word_NLP: IntArray  # index into the vocabulary
 
 
-def sample_records(
-    law: ReviewLaw, noise: Noise, treatment: Sampling | IntArray = Sampling.observational
-) -> Records:
+def sample_records(law: ReviewLaw, noise: Noise, treatment: Sampling | IntArray = Sampling.observational) -> Records:
     """Run the mechanism on given noise.
 
     Args:
@@ -306,9 +301,7 @@ def _assign(law: ReviewLaw, noise: Noise, topic_N: IntArray, sampling: Sampling)
     return (noise.treatment_N < chance_N).astype(np.int64)
 
 
-def _draw_words(
-    law: ReviewLaw, noise: Noise, parents: tuple[IntArray, ...], template_NL: IntArray
-) -> IntArray:
+def _draw_words(law: ReviewLaw, noise: Noise, parents: tuple[IntArray, ...], template_NL: IntArray) -> IntArray:
     """Words of shape (N, L, P), `SILENT` in slots that the line's template lacks."""
     parents = np.broadcast_arrays(*parents)
     word_NLP = np.full(noise.word_NLP.shape, SILENT)
@@ -367,9 +360,7 @@ def parse(text: str) -> list[str]:
 
 def sample_reviews(config: ScmConfig, split: Split) -> list[Review]:
     """Observational reviews of a split; review i depends on the law, the seed, the split and i only."""
-    num_reviews = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[
-        split
-    ]
+    num_reviews = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[split]
     law = review_law(config)
     records = sample_records(law, draw_noise(law, config.corpus_seed, split, num_reviews))
     texts = map(render, spoken_words(law, records))

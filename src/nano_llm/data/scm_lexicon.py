@@ -7,7 +7,6 @@ sound, because the article before them is always "a".
 
 Axes: Z topics, A aspects, X ambiguous words.
 """
-# ruff: noqa: N815  (fields, like variables, name their axes in capitals)
 
 from collections.abc import Mapping
 from dataclasses import dataclass

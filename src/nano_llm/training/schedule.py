@@ -5,9 +5,7 @@ import math
 from nano_llm.config.schema import ConstantConfig, CosineConfig, LinearConfig, ScheduleConfig, WsdConfig
 
 
-def lr_factor(
-    schedule: ScheduleConfig, step: int, share: float, num_epochs: float | None, epoch: int
-) -> float:
+def lr_factor(schedule: ScheduleConfig, step: int, share: float, num_epochs: float | None, epoch: int) -> float:
     """Return the learning rate of a step as a share of its peak.
 
     Warm-up climbs by steps and starts above zero, so the first step already learns; it multiplies the schedule,

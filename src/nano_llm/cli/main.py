@@ -1,0 +1,78 @@
+"""``nano-llm``: one door to all commands."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from nano_llm import __version__
+from nano_llm.errors import NanoLLMError
+
+COMMANDS = {
+    "run": ("nano_llm.run", "train, evaluate and resume a model; takes Hydra overrides"),
+    "demo": ("nano_llm.cli.demo", "compare the three architectures on a small corpus, in minutes"),
+    "prepare": ("nano_llm.cli.prepare", "prepare a corpus without training"),
+    "import": ("nano_llm.cli.import_reference", "turn a checkpoint of the reference system into one of ours"),
+}
+"""Name of a command -> the module whose ``main(arguments)`` carries it out, and one line of help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command and return its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in ("-sc", "--shell-completion"):
+        return _complete(given)
+    if not given or given[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if given[0] == "--version":
+        print(__version__)
+        return 0
+    if given[0] not in COMMANDS:
+        from nano_llm.config.strict import suggest
+
+        print(f"Error: no command {given[0]!r}; {suggest(given[0], list(COMMANDS))}", file=sys.stderr)
+        return 2
+    module, _ = COMMANDS[given[0]]
+    try:
+        status: int = import_module(module).main(given[1:])
+    except NanoLLMError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_status
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: nano-llm COMMAND ...",
+            "",
+            *lines,
+            "",
+            "examples:",
+            "  nano-llm run model=tarnet data=scm scale=nano trainer.max_minutes=2",
+            "  nano-llm run --help",
+            "",
+            'completion: eval "$(nano-llm -sc install=bash)"',
+        ]
+    )
+
+
+def _complete(given: list[str]) -> int:
+    """Answer a shell's question: our commands for the first word, Hydra's overrides after ``run``."""
+    from nano_llm.run import main as run
+
+    line = os.environ.get("COMP_LINE", "")
+    script, _, rest = line.partition(" ")
+    if rest.startswith("run "):
+        os.environ["COMP_LINE"] = f"{script} {rest.removeprefix('run ')}"
+    elif line:
+        print("\n".join(name for name in COMMANDS if name.startswith(rest)))
+        return 0
+    return run(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Batches: windows as tensors, in a seeded order that resumes anywhere.
+
+A window of tokens ``t0 t1 t2 t3`` gives inputs ``t0 t1 t2`` and targets ``t1 t2 t3``; targets before the window's
+first target and after its last token are `IGNORE`.
+
+Axes: B windows of the batch, T positions, W windows of the set.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nano_llm.data.arrays import IntArray
+from nano_llm.data.windows import Windows
+
+IGNORE = -100  # the target of a position that is not scored
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B windows as int64 tensors."""
+
+    inputs_BT: Tensor
+    targets_BT: Tensor
+    treatment_B: Tensor
+    prompt_length_B: Tensor  # tokens of the prompt, bos included: position prompt_length - 1 predicts the review
+    review_B: Tensor  # index of the review in its split
+
+    def __len__(self) -> int:
+        return len(self.treatment_B)
+
+    @property
+    def num_targets(self) -> int:
+        """Positions that are scored; synchronises unless the batch is on the CPU."""
+        return int((self.targets_BT != IGNORE).sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device, without waiting for the copy."""
+        if device.type == "cpu":
+            return self
+        moved = (getattr(self, f.name) for f in fields(self))
+        return Batch(
+            *(
+                tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+                for tensor in moved
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cursor:
+    """How far training has come: windows taken of an epoch's order."""
+
+    epoch: int = 0
+    position: int = 0
+
+
+def cut(windows: Windows, rows: IntArray, pad_to: int | None = None) -> Batch:
+    """Return the windows of the given rows as one batch.
+
+    Args:
+        windows: Where they lie.
+        rows: Their indices, in the order of the batch.
+        pad_to: T; None takes as many positions as the longest row needs.
+    """
+    length_B = windows.length_W[rows]
+    num_positions = int(length_B.max()) - 1
+    if pad_to is not None:
+        assert num_positions <= pad_to < windows.tokens_WL.shape[1], "rows do not fit pad_to"
+        num_positions = pad_to
+    tokens_BL = windows.tokens_WL[rows, : num_positions + 1].astype(np.int64)
+    index_T = np.arange(1, num_positions + 1)  # of the target in its row
+    scored_BT = (windows.first_target_W[rows, None] <= index_T) & (index_T < length_B[:, None])
+    return Batch(
+        inputs_BT=torch.from_numpy(np.ascontiguousarray(tokens_BL[:, :-1])),
+        targets_BT=torch.from_numpy(np.where(scored_BT, tokens_BL[:, 1:], IGNORE)),
+        treatment_B=_tensor(windows.treatment_W[rows]),
+        prompt_length_B=_tensor(windows.prompt_length_W[rows]),
+        review_B=_tensor(windows.review_W[rows]),
+    )
+
+
+def epoch_order(num_windows: int, seed: int, epoch: int) -> IntArray:
+    """Return the order of an epoch: a permutation that only the arguments decide, under any version of numpy."""
+    # numpy promises the bits of Philox for good, but not how a Generator turns bits into a permutation.
+    keys_W = np.random.Philox(np.random.SeedSequence((seed, epoch))).random_raw(num_windows)
+    return np.argsort(keys_W, kind="stable")
+
+
+def batches(windows: Windows, batch_size: int, seed: int, start: Cursor = Cursor()) -> Iterator[tuple[Batch, Cursor]]:
+    """Yield batches for ever, each with the cursor that continues right after it.
+
+    Every epoch takes each window once in an order of its own; its last batch may be smaller.
+    """
+    epoch, position = start.epoch, start.position
+    while True:
+        order_W = epoch_order(len(windows), seed, epoch)
+        while position < len(order_W):
+            rows = order_W[position : position + batch_size]
+            position += len(rows)
+            following = Cursor(epoch, position) if position < len(order_W) else Cursor(epoch + 1)
+            yield cut(windows, rows), following
+        epoch, position = epoch + 1, 0
+
+
+def review_batches(windows: Windows, batch_size: int, reviews: IntArray | None = None) -> Iterator[Batch]:
+    """Yield all windows of the given reviews once, the longest first, to be told apart by ``review_B``.
+
+    Args:
+        windows: A set of windows.
+        batch_size: Windows in a batch; the last may have fewer.
+        reviews: Indices of reviews; None takes all.
+    """
+    chosen_W = np.ones(len(windows), np.bool_) if reviews is None else np.isin(windows.review_W, reviews)
+    rows = np.flatnonzero(chosen_W)
+    # Rows of one length share a batch, so few positions are padding.
+    rows = rows[np.argsort(-windows.length_W[rows], kind="stable")]
+    for first in range(0, len(rows), batch_size):
+        yield cut(windows, rows[first : first + batch_size])
+
+
+def _tensor(values: IntArray) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64))

@@ -1,0 +1,122 @@
+"""The corpus of a run: cleaned reviews in their splits."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from nano_llm.config.schema import DataConfig, ImdbConfig, ProtocolConfig, ScmConfig, ScmTopic
+from nano_llm.data import scm
+from nano_llm.data.clean import clean
+from nano_llm.data.imdb import RawReviews, imdb_source, read_imdb
+from nano_llm.data.review import Review
+from nano_llm.data.stratify import stratified_draw
+from nano_llm.errors import DataError
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Reviews by split: ``train``, ``validation`` and, where the protocol keeps one, ``test``."""
+
+    splits: dict[str, list[Review]]
+    words: tuple[str, ...] | None  # every word that a text can contain, where that is known
+    topics: tuple[str | None, ...]  # what a prompt can name
+
+
+def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
+    """Read or sample the reviews, divide them into splits, apply the caps, clean.
+
+    IMDB: the official test split gives the validation reviews (``protocol.validation_reviews``, at most half
+    of it) and the rest is the test; with no such number all of it validates. The structural corpus samples
+    its three splits from the same law, whatever the protocol.
+
+    Raises:
+        DataError: The source is missing or unfit.
+    """
+    if isinstance(data, ScmConfig):
+        splits = {name: scm.sample_reviews(data, name) for name in ("train", "validation", "test")}
+        law = scm.review_law(data)
+        topics = (None,) if data.topic is ScmTopic.hidden else law.topics
+        reviews = {name: _cut(_capped(data, name, found), data) for name, found in splits.items()}
+        return Corpus(reviews, law.vocabulary, topics)
+    if isinstance(data, ImdbConfig):
+        published = read_imdb(data)
+        rows = _imdb_splits(published, data.split_seed, protocol.validation_reviews)
+        reviews = {name: _cleaned(_capped(data, name, found)) for name, found in rows.items()}
+        return Corpus({name: _cut(found, data) for name, found in reviews.items()}, None, (None,))
+    raise TypeError(f"no corpus for {type(data).__name__}")
+
+
+def corpus_source(data: DataConfig) -> dict[str, Any]:
+    """Name where the texts come from, by content; cheap, and free of local paths.
+
+    Raises:
+        DataError: A local source is missing.
+    """
+    return dict(imdb_source(data)) if isinstance(data, ImdbConfig) else {"kind": "scm"}
+
+
+def cut_text(text: str, max_chars: int) -> list[str]:
+    """Cut a cleaned text into pieces of at most ``max_chars`` characters, at spaces where there are any.
+
+    A piece ends at the last space among its first ``max_chars`` characters; a longer word is cut inside.
+
+    Example: ``cut_text("a fine film", 7)`` is ``["a fine", "film"]``.
+    """
+    pieces = []
+    while len(text) > max_chars:
+        end = text.rfind(" ", 0, max_chars)
+        end = end if end > 0 else max_chars
+        pieces.append(text[:end])
+        text = text[end:].lstrip()
+    return [*pieces, text]
+
+
+def _imdb_splits(published: dict[str, RawReviews], seed: int, num_validation: int | None) -> dict[str, list[Review]]:
+    train, held_out = (
+        [Review(text, label) for text, label in zip(raw.texts, raw.labels, strict=True)]
+        for raw in (published["train"], published["test"])
+    )
+    if num_validation is None:
+        return {"train": train, "validation": held_out}
+    num = min(num_validation, len(held_out) // 2)
+    if num == 0:
+        raise DataError(
+            f"The official test split has {len(held_out)} review; protocol.validation_reviews={num_validation} takes "
+            "up to half of it, so it must have at least two."
+        )
+    chosen, rest = stratified_draw(published["test"].labels, num, seed)
+    return {"train": train, "validation": _pick(held_out, chosen), "test": _pick(held_out, rest)}
+
+
+def _capped(data: DataConfig, split: str, reviews: list[Review]) -> list[Review]:
+    caps = {
+        "train": data.max_train_reviews,
+        "validation": data.max_validation_reviews,
+        "test": data.max_test_reviews,
+    }
+    cap = caps[split]
+    if cap is None or cap >= len(reviews):
+        return reviews
+    seed = data.split_seed + list(caps).index(split)  # train s, validation s + 1 as in the reference, test s + 2
+    drawn, _ = stratified_draw([review.treatment for review in reviews], cap, seed)
+    return _pick(reviews, drawn)
+
+
+def _cleaned(reviews: Iterable[Review]) -> list[Review]:
+    return [Review(clean(review.text), review.treatment, review.topic) for review in reviews]
+
+
+def _cut(reviews: list[Review], data: DataConfig) -> list[Review]:
+    if data.max_review_chars is None:
+        return reviews
+    return [
+        Review(piece, review.treatment, review.topic)
+        for review in reviews
+        for piece in cut_text(review.text, data.max_review_chars)
+    ]
+
+
+def _pick(rows: Sequence[Row], indices: Iterable[int]) -> list[Row]:
+    return [rows[index] for index in indices]

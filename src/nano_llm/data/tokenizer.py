@@ -1,0 +1,237 @@
+"""Tokenizers: byte-level BPE fitted to a corpus, or one token a word for a closed vocabulary.
+
+Two forms of markup. Under the fair protocol the markers of ``template.py`` are special tokens, ids 4 to 7, and
+a review is encoded with special tokens switched off, so a review that contains ``[REVIEW]`` or ``<eos>`` stays
+text. Under the reference protocol only ``<pad> <bos> <eos> <unk>`` are special, the markers are ordinary text,
+and a byte that never occurred becomes ``<unk>``.
+
+Axes: R reviews, N tokens of all reviews end to end, V vocabulary.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+
+from nano_llm.data.arrays import BoolArray, IntArray
+from nano_llm.data.template import MARKERS, REVIEW_CLOSE, SPECIALS, UNK
+from nano_llm.errors import DataError
+
+MIN_BYTE_VOCAB = 256 + len(SPECIALS) + len(MARKERS)
+_MIN_FREQUENCY = 2  # a pair that occurs once is never merged
+_BATCH = 1024  # texts encoded at a time, so that few Encoding objects exist at once
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Token rows of different lengths, end to end: row r is ``tokens_N[offset_R1[r]:offset_R1[r + 1]]``."""
+
+    tokens_N: IntArray
+    offset_R1: IntArray  # int64, one more entry than rows
+
+    @property
+    def length_R(self) -> IntArray:  # noqa: N802
+        """Tokens of each row."""
+        return np.diff(self.offset_R1)
+
+
+class Tokenizer:
+    """Text to token ids and back; immutable once built."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        """Wrap a fitted Hugging Face tokenizer; use the class methods to fit or to load one."""
+        self._marked = backend
+        self._plain = tokenizers.Tokenizer.from_str(backend.to_str())
+        self._plain.encode_special_tokens = True
+        self.vocab_size: int = backend.get_vocab_size()
+        self.pad_id, self.bos_id, self.eos_id, self.unk_id = (self._id_of(token) for token in SPECIALS)
+
+    # ------------------------------------------------------------------------------------- building
+
+    @classmethod
+    def fit_bytes(cls, texts: Iterable[str], vocab_size: int, split_words: bool) -> "Tokenizer":
+        """Fit byte-level BPE to review texts; all 256 bytes are tokens, so any text survives a round trip.
+
+        Raises:
+            DataError: The vocabulary cannot hold the bytes and the special tokens.
+        """
+        if vocab_size < MIN_BYTE_VOCAB:
+            raise DataError(
+                f"data.tokenizer.vocab_size={vocab_size} is too small: 256 bytes, {len(SPECIALS)} special tokens "
+                f"and {len(MARKERS)} markers need at least {MIN_BYTE_VOCAB}."
+            )
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        return cls(_fit_bpe(texts, vocab_size, split_words, [*SPECIALS, *MARKERS], alphabet))
+
+    @classmethod
+    def fit_reference(cls, samples: Iterable[str], vocab_size: int, split_words: bool) -> "Tokenizer":
+        """Fit byte-level BPE as the reference does: to formatted samples, with no initial alphabet."""
+        return cls(_fit_bpe(samples, vocab_size, split_words, list(SPECIALS), []))
+
+    @classmethod
+    def of_words(cls, words: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """Give each word, ``.`` and ``,`` a token of its own.
+
+        Texts have one space between words and ``.`` and ``,`` attached to the left, so
+        ``"the plot is dull, overall."`` has the words ``the plot is dull , overall .``
+
+        Raises:
+            DataError: The vocabulary cannot hold the words.
+        """
+        entries = list(dict.fromkeys([*SPECIALS, *MARKERS, *words]))
+        if len(entries) > vocab_size:
+            raise DataError(
+                f"data.tokenizer.vocab_size={vocab_size} is too small: data.tokenizer.kind=words needs "
+                f"{len(entries)} tokens here. It is meant for closed vocabularies; raise the size or use kind=bpe."
+            )
+        backend = tokenizers.Tokenizer(
+            models.WordLevel({word: index for index, word in enumerate(entries)}, unk_token=UNK)
+        )
+        backend.add_special_tokens([AddedToken(token, special=True) for token in (*SPECIALS, *MARKERS)])
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[.,]$"), "isolated")]
+        )
+        # A space before each word, none before a "." or ",", and the first space dropped.
+        backend.decoder = decoders.Sequence(
+            [decoders.Replace(Regex(r"^(?![.,]$)"), " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+        return cls(backend)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """Load what `to_json` wrote.
+
+        Raises:
+            DataError: The text is no tokenizer, or one without the special tokens.
+        """
+        try:
+            backend = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises nothing more specific
+            raise DataError(f"This is not a tokenizer.json that `tokenizers` can read: {error}") from error
+        return cls(backend)
+
+    def to_json(self) -> str:
+        """Return the tokenizer as the text of a ``tokenizer.json``."""
+        return self._marked.to_str()
+
+    # ------------------------------------------------------------------------------------- encoding
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a review's text; markup in it counts as text."""
+        return list(self._plain.encode(text, add_special_tokens=False).ids)
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Return ``<bos>`` and the ids of a prompt, whose special tokens count as such."""
+        return [self.bos_id, *self._marked.encode(prompt, add_special_tokens=False).ids]
+
+    def encode_reviews(self, texts: Iterable[str]) -> Ragged:
+        """Encode many review texts in parallel; markup in them counts as text."""
+        return self._encode_many(self._plain, texts)
+
+    def encode_samples(self, samples: Iterable[str]) -> Ragged:
+        """Encode many formatted samples in parallel; special tokens in them count as such."""
+        return self._encode_many(self._marked, samples)
+
+    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
+        """Return the text of token ids; special tokens vanish unless they are to be kept."""
+        return self._marked.decode([int(token) for token in ids], skip_special_tokens=not keep_special)
+
+    def token(self, index: int) -> str:
+        """Return the vocabulary entry of an id, as ``tokenizer.json`` spells it."""
+        entry = self._marked.id_to_token(index)
+        if entry is None:
+            raise IndexError(f"token {index} of a vocabulary of {self.vocab_size}")
+        return entry
+
+    # --------------------------------------------------------------------------------------- tables
+
+    @cached_property
+    def has_markers(self) -> bool:
+        """Whether the markers are special tokens, as under the fair protocol."""
+        added = self._marked.get_added_tokens_decoder().values()
+        return {token.content for token in added} >= set(MARKERS)
+
+    @property
+    def end_ids(self) -> tuple[int, int]:
+        """What ends a review: ``[/REVIEW]`` and ``<eos>``; needs `has_markers`."""
+        return self._id_of(REVIEW_CLOSE), self.eos_id
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest unsigned type that holds every id."""
+        return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
+
+    @cached_property
+    def is_word_start_V(self) -> BoolArray:  # noqa: N802
+        """Whether a window may start with the token without cutting a word."""
+        if not self._is_byte_level:
+            return np.ones(self.vocab_size, np.bool_)
+        entries = [self.token(index) for index in range(self.vocab_size)]
+        special = {*SPECIALS, *MARKERS}
+        return np.array([entry.startswith("Ġ") or entry in special for entry in entries])
+
+    @cached_property
+    def num_bytes_V(self) -> IntArray:  # noqa: N802
+        """UTF-8 bytes of text that a token of byte-level BPE stands for: 0 if special, 1 for ``<unk>``."""
+        entries = [self.token(index) for index in range(self.vocab_size)]
+        zero = {*SPECIALS, *MARKERS} if self.has_markers else set(SPECIALS)
+        # Each character of an entry spells one byte.
+        sizes = [0 if entry in zero else len(entry) for entry in entries]
+        sizes[self.unk_id] = 1
+        return np.array(sizes, np.int32)
+
+    @property
+    def _is_byte_level(self) -> bool:
+        return isinstance(self._marked.pre_tokenizer, pre_tokenizers.ByteLevel)
+
+    def _id_of(self, token: str) -> int:
+        index = self._marked.token_to_id(token)
+        if index is None:
+            raise DataError(f"The tokenizer has no token {token}; it was not made by nano_llm.")
+        return index
+
+    def _encode_many(self, backend: tokenizers.Tokenizer, texts: Iterable[str]) -> Ragged:
+        rows, lengths = [np.empty(0, self.dtype)], []
+        for batch in _batches(texts):
+            encodings = backend.encode_batch_fast(batch, add_special_tokens=False)
+            for encoding in encodings:
+                ids = encoding.ids
+                lengths.append(len(ids))
+                rows.append(np.array(ids, self.dtype))
+        return Ragged(np.concatenate(rows), np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))))
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text as the ``words`` tokenizer cuts it, ``.`` and ``,`` at a word's end apart."""
+    words: list[str] = []
+    for run in text.split():
+        words += [run[:-1], run[-1]] if len(run) > 1 and run[-1] in ".," else [run]
+    return words
+
+
+def _fit_bpe(
+    texts: Iterable[str], vocab_size: int, split_words: bool, special: list[str], alphabet: list[str]
+) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.BPE(unk_token=UNK))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split_words)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=_MIN_FREQUENCY,
+        special_tokens=[*special],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer=trainer)
+    return backend
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(texts)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch

@@ -1,0 +1,1 @@
+"""Scores of trained models; knows models and data, trains nothing."""

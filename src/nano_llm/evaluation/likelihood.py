@@ -1,0 +1,124 @@
+"""How well a model predicts reviews: nats a target and bits a byte.
+
+Axes: B rows, T positions, K outcomes, V vocabulary, W windows.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nano_llm.data.batches import IGNORE, Batch, review_batches
+from nano_llm.data.windows import Windows
+from nano_llm.objective import Objective, Sum, cross_entropy, factual, jensen_shannon
+from nano_llm.training.machine import Machine
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Sums over the scored windows, ready to be divided."""
+
+    nats: float
+    """Of all scored targets, the prompt's included, under the factual head."""
+    num_targets: int
+    review_nats: float
+    """Of the review's tokens and its end marker."""
+    num_bytes: int
+    """UTF-8 bytes of the cleaned reviews that were scored."""
+    objective: float
+    """What training minimises, penalties included; the reference's "validation CE"."""
+    separation: float | None
+    """Mean Jensen-Shannon divergence of the heads in nats a target; None with one head."""
+    num_reviews: int
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """Return the figures under their names in the metrics table.
+
+        Args:
+            prefix: ``val`` or ``test``.
+        """
+        cross_entropy = self.nats / self.num_targets
+        figures = {
+            f"{prefix}_ce": cross_entropy,
+            f"{prefix}_ppl": math.exp(min(cross_entropy, 700.0)),
+            f"{prefix}_objective": self.objective,
+        }
+        if self.separation is not None:
+            figures[f"{prefix}_js"] = self.separation
+        return figures | ({f"{prefix}_bpb": self.bits_per_byte} if self.num_bytes else {})
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits a byte of the cleaned reviews; the prompt is free."""
+        return self.review_nats / math.log(2) / self.num_bytes
+
+
+@torch.inference_mode()
+def likelihood(
+    model: nn.Module,
+    objective: Objective,
+    windows: Windows,
+    num_bytes_R: Sequence[int] | np.ndarray,
+    machine: Machine,
+    *,
+    batch_size: int,
+    num_reviews: int | None,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Likelihood:
+    """Score a split under the head of each review's own label.
+
+    Args:
+        model: In evaluation mode.
+        objective: Gives the training objective's value beside the plain sums.
+        windows: Of the split; the covering ones score every token of a review exactly once.
+        num_bytes_R: Bytes of each cleaned review of the split.
+        machine: Device and arithmetic.
+        batch_size: Windows in one forward pass.
+        num_reviews: Score so many reviews, evenly spaced over the split; None: all.
+        on_batch: Called before each forward pass; may raise to end the scoring.
+    """
+    chosen_R = evenly_spaced(len(num_bytes_R), num_reviews)
+    totals: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for batch in review_batches(windows, batch_size, chosen_R):
+        on_batch()
+        moved = batch.to(machine.device)
+        with machine.autocast():
+            logits_BTKV = model(moved.inputs_BT)
+        for name, term in _terms(objective, logits_BTKV, moved).items():
+            totals[name] = totals.get(name, 0.0) + float(term.total)
+            counts[name] = counts.get(name, 0.0) + float(term.count)
+    terms = {name: Sum(torch.tensor(totals[name]), torch.tensor(counts[name])) for name in totals}
+    return Likelihood(
+        nats=totals["ce"],
+        num_targets=int(counts["ce"]),
+        review_nats=totals["review_ce"],
+        num_bytes=int(np.asarray(num_bytes_R)[chosen_R].sum()),
+        objective=float(objective.loss(terms, {name: term.count for name, term in terms.items()})),
+        separation=totals["js"] / counts["js"] if "js" in totals else None,
+        num_reviews=len(chosen_R),
+    )
+
+
+def evenly_spaced(num_reviews: int, wanted: int | None) -> np.ndarray:
+    """Choose reviews at even distances: the same ones in every run, balanced when the split is sorted by label."""
+    if wanted is None or wanted >= num_reviews:
+        return np.arange(num_reviews)
+    return np.arange(wanted) * num_reviews // wanted
+
+
+def _terms(objective: Objective, logits_BTKV: Tensor, batch: Batch) -> dict[str, Sum]:
+    """Return the objective's terms and beside them the review's own nats and, of two heads, their divergence."""
+    terms = objective.terms(logits_BTKV, batch.targets_BT, batch.treatment_B)
+    positions_T = torch.arange(batch.targets_BT.shape[1], device=logits_BTKV.device)
+    in_prompt_BT = positions_T + 1 < batch.prompt_length_B[:, None]
+    review_targets_BT = batch.targets_BT.masked_fill(in_prompt_BT, IGNORE)
+    nats_BT = cross_entropy(factual(logits_BTKV, batch.treatment_B), review_targets_BT)
+    terms["review_ce"] = Sum(nats_BT.sum(), (review_targets_BT != IGNORE).sum())
+    if logits_BTKV.shape[2] == 2:
+        ignored_BT = batch.targets_BT == IGNORE
+        terms["js"] = Sum(jensen_shannon(logits_BTKV).masked_fill(ignored_BT, 0.0).sum(), (~ignored_BT).sum())
+    return terms

@@ -1,0 +1,49 @@
+"""SIGINT and SIGTERM as requests to stop at the next good moment."""
+
+import signal
+from types import FrameType
+
+
+class Interrupted(Exception):  # noqa: N818  a request, not an error
+    """The user or the system asked the process to stop; work can resume."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Interruption:
+    """Notes SIGINT and SIGTERM while it is used as a context.
+
+    While ``patient``, the first signal is only noted, for work that looks at `reason` at moments of its own; at
+    other times, or the second time, it raises `Interrupted` on the spot.
+    """
+
+    def __init__(self) -> None:
+        self.patient = False
+        self.reason: str | None = None
+        self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __enter__(self) -> "Interruption":
+        for number in self._previous:
+            signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        again = self.reason is not None
+        self.reason = signal.Signals(number).name
+        if again or not self.patient:
+            raise Interrupted(self.reason)
+
+    def raise_if_requested(self) -> None:
+        """Stop here if a signal was noted.
+
+        Raises:
+            Interrupted: A signal was noted.
+        """
+        if self.reason is not None:
+            raise Interrupted(self.reason)

@@ -1,0 +1,170 @@
+"""Depth mixing: each sublayer reads a learned mix of earlier states (Block Attention Residuals, arXiv 2603.15031).
+
+B windows, T positions, D d_model, S sources of a mix, Q mixes that read a source.
+
+The rule, for one token, sources v_i, pseudo-query w and key weight g:
+
+    r_i = (mean_D(v_i^2) + 1e-6)^(-1/2)      s_i = <w, g * v_i * r_i>
+    a = softmax over i of s                  h = sum_i a_i v_i
+
+Three exact rewrites make it cheap. The query is folded, u = w * g, so that s_i = <v_i, u> r_i and no normalised
+key is ever written out. A snapshot is scored once, when it is taken, for all the mixes that will read it. And
+the sum is a chain of multiply-adds over separate tensors, never a stack of the sources.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What one mix reads: snapshots by number (0 is the embedding) and perhaps the open macro-block."""
+
+    snapshots: tuple[int, ...]
+    partial: bool
+
+    @property
+    def num_sources(self) -> int:
+        """Number of tensors that are mixed; a single one passes unchanged."""
+        return len(self.snapshots) + self.partial
+
+
+def trim(snapshots: tuple[int, ...], max_snapshots: int) -> tuple[int, ...]:
+    """The first and the most recent ``max_snapshots - 1`` of the others; all of them if the cap is 0."""
+    if max_snapshots == 0 or len(snapshots) <= max_snapshots:
+        return snapshots
+    return snapshots[:1] + snapshots[len(snapshots) - max_snapshots + 1 :]
+
+
+def plan_mixes(num_layers: int, macro_block_size: int, max_snapshots: int, final_mix: bool) -> list[Mix]:
+    """The mixes in the order in which they run: attention and feed-forward of each layer, then the final one.
+
+    Args:
+        num_layers: Layers of the trunk.
+        macro_block_size: Layers in a macro-block; a snapshot follows each complete one.
+        max_snapshots: Snapshots kept, the embedding included; 0 keeps all.
+        final_mix: Whether one more mix, over all that is kept, feeds the final norm.
+    """
+    mixes = []
+    kept: tuple[int, ...] = (0,)
+    for layer in range(num_layers):
+        mixes += [Mix(kept, partial=layer % macro_block_size > 0), Mix(kept, partial=True)]
+        if (layer + 1) % macro_block_size == 0:
+            kept = trim((*kept, (layer + 1) // macro_block_size), max_snapshots)
+    if final_mix:
+        mixes.append(Mix(kept, partial=num_layers % macro_block_size > 0))
+    return mixes
+
+
+class _Scores(torch.autograd.Function):
+    """s = <v, u> (mean(v^2) + EPS)^(-1/2) for every row u: (B, T, D), (Q, D) -> (Q, B, T)."""
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, folded: Tensor) -> Tensor:
+        source_ND = source.flatten(0, -2)
+        scale_N = torch.rsqrt(torch.linalg.vector_norm(source_ND, dim=-1).square() / source.shape[-1] + EPS)
+        scores_QN = (folded @ source_ND.mT) * scale_N
+        ctx.save_for_backward(source, folded, scale_N, scores_QN)
+        return scores_QN.view(-1, *source.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        source, folded, scale_N, scores_QN = ctx.saved_tensors
+        source_ND = source.flatten(0, -2)
+        grad_QN = grads[0].reshape(scores_QN.shape)
+        scaled_QN = grad_QN * scale_N
+        # d r / d v = -r^3 v / D holds with EPS too, because r contains it.
+        shrink_N = (grad_QN * scores_QN).sum(0) * scale_N.square() / source.shape[-1]
+        grad_source_ND = torch.addcmul(scaled_QN.mT @ folded, source_ND, shrink_N[:, None], value=-1)
+        return grad_source_ND.view(source.shape), scaled_QN @ source_ND
+
+
+class _WeightedSum(torch.autograd.Function):
+    """h = sum_i a_i v_i: weights (S, B, T) and S tensors (B, T, D) -> (B, T, D)."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, *sources: Tensor) -> Tensor:
+        ctx.save_for_backward(weights, *sources)
+        mixed = weights[0].unsqueeze(-1) * sources[0]
+        for weight, source in zip(weights[1:], sources[1:], strict=True):
+            mixed = mixed.addcmul_(weight.unsqueeze(-1), source.to(weights.dtype))
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        weights, *sources = ctx.saved_tensors
+        grad_weights = torch.stack([(grads[0] * source).sum(-1) for source in sources])
+        grad_sources = [
+            (weight.unsqueeze(-1) * grads[0]).to(source.dtype) for weight, source in zip(weights, sources, strict=True)
+        ]
+        return grad_weights, *grad_sources
+
+
+def score(source_BTD: Tensor, folded_QD: Tensor) -> Tensor:
+    """Logits (Q, B, T) of a source for the folded queries of its readers, in the queries' precision."""
+    with torch.autocast(source_BTD.device.type, enabled=False):
+        scores: Tensor = _Scores.apply(source_BTD.to(folded_QD.dtype), folded_QD)
+    return scores
+
+
+class DepthMemory:
+    """The snapshots of one forward pass, each with its scores for the mixes that will read it."""
+
+    def __init__(self, mixes: list[Mix], folded: dict[int, Tensor]) -> None:
+        self._mixes = mixes
+        self._folded = folded  # one row D for each mix that has a choice
+        self._snapshots: list[Tensor] = []
+        self._scores: list[dict[int, Tensor]] = []
+
+    def keep(self, snapshot_BTD: Tensor) -> None:
+        """Take the next snapshot; the embedding is the first."""
+        number = len(self._snapshots)
+        readers = [m for m in self._folded if number in self._mixes[m].snapshots]
+        self._snapshots.append(snapshot_BTD)
+        self._scores.append({})
+        if readers:
+            scores_QBT = score(snapshot_BTD, torch.stack([self._folded[m] for m in readers]))
+            self._scores[number] = dict(zip(readers, scores_QBT.unbind(0), strict=True))
+
+    def mix(self, index: int, partial_BTD: Tensor | None = None) -> Tensor:
+        """The input (B, T, D) of the sublayer with this number; ``partial_BTD`` if its plan names a partial."""
+        snapshots = self._mixes[index].snapshots
+        sources = [self._snapshots[s] for s in snapshots]
+        scores = [self._scores[s][index] for s in snapshots if index in self._folded]
+        if partial_BTD is not None:
+            sources.append(partial_BTD)
+            scores.append(score(partial_BTD, self._folded[index][None])[0])
+        if len(sources) == 1:
+            return sources[0]
+        mixed: Tensor = _WeightedSum.apply(torch.stack(scores).softmax(0), *sources)
+        return mixed
+
+
+class DepthMixing(nn.Module):
+    """Pseudo-queries w and key weights g of all mixes, (D,) each, in the order of ``plan_mixes``.
+
+    A mix with a single source has no choice to learn: it keeps its parameters, so that checkpoints have one
+    shape, but they ask for no gradient.
+    """
+
+    def __init__(self, d_model: int, mixes: list[Mix]) -> None:
+        super().__init__()
+        self.mixes = mixes
+        self.choosing = [m for m, mix in enumerate(mixes) if mix.num_sources > 1]
+        self.queries = nn.ParameterList(torch.empty(d_model) for _ in mixes)
+        self.key_weights = nn.ParameterList(torch.ones(d_model) for _ in mixes)
+        for m, mix in enumerate(mixes):
+            self.queries[m].requires_grad_(mix.num_sources > 1)
+            self.key_weights[m].requires_grad_(mix.num_sources > 1)
+
+    def open(self) -> DepthMemory:
+        """An empty memory for one forward pass."""
+        queries = torch.stack([self.queries[m] for m in self.choosing])
+        key_weights = torch.stack([self.key_weights[m] for m in self.choosing])
+        rows = (queries * key_weights).unbind(0)
+        return DepthMemory(self.mixes, dict(zip(self.choosing, rows, strict=True)))

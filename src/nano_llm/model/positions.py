@@ -1,0 +1,74 @@
+"""How a position reaches the trunk: rotations of queries and keys, or waves added to the embedding.
+
+B windows, T positions, D d_model, H heads, K width of a head, P pairs of units (K / 2).
+"""
+
+import torch
+from torch import Tensor, nn
+
+BASE = 10_000.0
+
+
+def angles_TP(num_positions: int, width: int) -> Tensor:
+    """Angle t / BASE^(2p / width) of position t and pair p, in float64."""
+    frequencies_P = BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    return torch.outer(torch.arange(num_positions, dtype=torch.float64), frequencies_P)
+
+
+class Positions(nn.Module):
+    """Where positions enter a trunk. Both methods take the position of the first token, 0 by default."""
+
+    def embed(self, hidden_BTD: Tensor, start: int = 0) -> Tensor:
+        """Mark the embedded tokens (B, T, D)."""
+        raise NotImplementedError
+
+    def rotate(self, heads_BTHK: Tensor, start: int = 0) -> Tensor:
+        """Mark queries or keys (B, T, H, K)."""
+        raise NotImplementedError
+
+
+class RotaryPositions(Positions):
+    """Rotary embedding (arXiv 2104.09864) of neighbouring pairs: units 2p and 2p + 1 turn together."""
+
+    def __init__(self, head_width: int, max_positions: int) -> None:
+        super().__init__()
+        angles = angles_TP(max_positions, head_width)
+        table_TP2 = torch.stack((angles.cos(), angles.sin()), dim=-1).to(torch.get_default_dtype())
+        self.table_TP2: Tensor
+        self.register_buffer("table_TP2", table_TP2, persistent=False)
+
+    def embed(self, hidden_BTD: Tensor, start: int = 0) -> Tensor:
+        """Return the embedding as it is."""
+        return hidden_BTD
+
+    def rotate(self, heads_BTHK: Tensor, start: int = 0) -> Tensor:
+        """Turn each pair of units of (B, T, H, K) by its position's angle, in the precision of the table."""
+        table_TP2 = self.table_TP2[start : start + heads_BTHK.shape[1]]
+        pairs_BTHP2 = heads_BTHK.to(table_TP2.dtype).unflatten(-1, (-1, 2))
+        if torch.compiler.is_compiling():  # the compiler fuses real arithmetic and cannot compile complex
+            x, y = pairs_BTHP2.unbind(-1)
+            cos, sin = table_TP2[:, None].unbind(-1)
+            turned_BTHP2 = torch.stack((x * cos - y * sin, x * sin + y * cos), dim=-1)
+        else:  # one pass over the data instead of six
+            turns_T1P = torch.view_as_complex(table_TP2)[:, None]
+            turned_BTHP2 = torch.view_as_real(torch.view_as_complex(pairs_BTHP2) * turns_T1P)
+        return turned_BTHP2.flatten(-2).to(heads_BTHK.dtype)
+
+
+class SinusoidalPositions(Positions):
+    """Waves of geometric lengths added to the embedding (arXiv 1706.03762, section 3.5)."""
+
+    def __init__(self, d_model: int, max_positions: int) -> None:
+        super().__init__()
+        angles = angles_TP(max_positions, d_model)
+        table_TD = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)[:, :d_model]
+        self.table_TD: Tensor
+        self.register_buffer("table_TD", table_TD.to(torch.get_default_dtype()), persistent=False)
+
+    def embed(self, hidden_BTD: Tensor, start: int = 0) -> Tensor:
+        """Add the waves to (B, T, D)."""
+        return hidden_BTD + self.table_TD[start : start + hidden_BTD.shape[1]]
+
+    def rotate(self, heads_BTHK: Tensor, start: int = 0) -> Tensor:
+        """Return queries or keys as they are."""
+        return heads_BTHK

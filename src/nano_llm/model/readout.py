@@ -1,0 +1,104 @@
+"""Readouts: hidden states in, logits of one or two outcomes out.
+
+B windows, T positions, D d_model, K outcomes (1 or 2), V tokens of the vocabulary.
+
+A readout is also given the token embedding (V, D), so that a tied one has no parameter of its own.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from nano_llm.config.schema import (
+    HeadConfig,
+    MlpReadoutConfig,
+    ModelConfig,
+    SingleHeadConfig,
+    TiedReadoutConfig,
+    TwoHeadConfig,
+    TwoHeadReadoutConfig,
+)
+from nano_llm.errors import ConfigError
+from nano_llm.model.dropout import Dropout
+
+
+class Perceptron(nn.Module):
+    """Hidden layers of Linear, exact GELU and dropout, then Linear to the vocabulary; no biases."""
+
+    def __init__(self, head: HeadConfig | MlpReadoutConfig, d_model: int, vocab_size: int, dropout: float) -> None:
+        super().__init__()
+        width = d_model if head.hidden_width is None else head.hidden_width
+        widths = [d_model] + [width] * head.hidden_layers
+        self.hidden = nn.ModuleList(nn.Linear(fan_in, width, bias=False) for fan_in in widths[:-1])
+        self.output = nn.Linear(widths[-1], vocab_size, bias=False)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        """Map (B, T, D) to logits (B, T, V)."""
+        for layer in self.hidden:
+            hidden_BTD = self.dropout(nn.functional.gelu(layer(hidden_BTD)))
+        logits_BTV: Tensor = self.output(hidden_BTD)
+        return logits_BTV
+
+
+class Readout(nn.Module):
+    """Base of the readouts."""
+
+    num_outcomes: int
+
+    def forward(self, hidden_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        """Map hidden states (B, T, D) to logits (B, T, K, V)."""
+        raise NotImplementedError
+
+
+class TiedReadout(Readout):
+    """Logits by the transposed embedding."""
+
+    num_outcomes = 1
+
+    def forward(self, hidden_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        """Map hidden states (B, T, D) to logits (B, T, 1, V)."""
+        return nn.functional.linear(hidden_BTD, embedding_VD).unsqueeze(2)
+
+
+class MlpReadout(Readout):
+    """Logits by a perceptron of its own."""
+
+    num_outcomes = 1
+
+    def __init__(self, config: MlpReadoutConfig, d_model: int, vocab_size: int, dropout: float) -> None:
+        super().__init__()
+        self.perceptron = Perceptron(config, d_model, vocab_size, dropout)
+
+    def forward(self, hidden_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        """Map hidden states (B, T, D) to logits (B, T, 1, V)."""
+        logits_BTV: Tensor = self.perceptron(hidden_BTD)
+        return logits_BTV.unsqueeze(2)
+
+
+class TwoHeadReadout(Readout):
+    """logits_k = shared(h) + delta_k(h) for the outcomes k = 0, 1 (TARNet, arXiv 1606.03976)."""
+
+    num_outcomes = 2
+
+    def __init__(self, config: TwoHeadReadoutConfig, d_model: int, vocab_size: int, dropout: float) -> None:
+        super().__init__()
+        self.shared = Perceptron(config.shared, d_model, vocab_size, dropout)
+        self.deltas = nn.ModuleList(
+            Perceptron(head, d_model, vocab_size, dropout) for head in (config.delta0, config.delta1)
+        )
+
+    def forward(self, hidden_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        """Map hidden states (B, T, D) to logits (B, T, 2, V)."""
+        shared_BTV = self.shared(hidden_BTD)
+        return torch.stack([shared_BTV + delta(hidden_BTD) for delta in self.deltas], dim=2)
+
+
+def build_readout(model: ModelConfig, d_model: int, vocab_size: int) -> Readout:
+    """The readout that a model's config names."""
+    if isinstance(model, TwoHeadConfig):
+        return TwoHeadReadout(model.readout, d_model, vocab_size, model.dropout)
+    if isinstance(model, SingleHeadConfig) and isinstance(model.readout, MlpReadoutConfig):
+        return MlpReadout(model.readout, d_model, vocab_size, model.dropout)
+    if isinstance(model, SingleHeadConfig) and isinstance(model.readout, TiedReadoutConfig):
+        return TiedReadout()
+    raise ConfigError(f"model.readout: {type(model).__name__} names no readout that can be built")

@@ -1,0 +1,137 @@
+"""What training minimises: logits and targets in, named sums and counts out.
+
+B windows, T positions, K outcomes (1 or 2), V tokens of the vocabulary. All terms are in nats.
+
+Nothing is averaged here but the loss: a sum and its count travel together, so that figures of any number of
+batches are added first and divided once.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import LongTensor, Tensor
+
+from nano_llm.config.schema import LossAverage, ModelConfig, SeparationKind, TwoHeadConfig
+
+IGNORE = -100
+"""The target of a position that is not scored."""
+
+
+class Sum(NamedTuple):
+    """A differentiable sum and the number of its summands, both scalars."""
+
+    total: Tensor
+    count: Tensor
+
+
+class Objective:
+    """Cross-entropy of the factual outcome, less a reward for outcomes that differ.
+
+    loss = CE - weight * JS, where JS is the mean Jensen-Shannon divergence of the two outcomes over scored
+    positions. CE is the mean over tokens or, with ``LossAverage.row`` and two heads, the mean over windows of
+    their token means.
+
+    Args:
+        model: The architecture; it says whether there are two outcomes and how their difference is rewarded.
+        loss_average: The mean that two-head models minimise; one head always averages tokens.
+    """
+
+    def __init__(self, model: ModelConfig, loss_average: LossAverage) -> None:
+        two_heads = isinstance(model, TwoHeadConfig)
+        self.averages_rows = two_heads and loss_average is LossAverage.row
+        self.js_weight = 0.0
+        if isinstance(model, TwoHeadConfig) and model.separation.kind is SeparationKind.js:
+            self.js_weight = model.separation.weight
+
+    def terms(self, logits_BTKV: Tensor, targets_BT: LongTensor, treatment_B: LongTensor) -> dict[str, Sum]:
+        """The sums over scored positions, for metrics and for the loss.
+
+        Args:
+            logits_BTKV: Logits of one or two outcomes, in any floating type; sums are taken in fp32 or better.
+            targets_BT: The tokens to predict, ``IGNORE`` where nothing is scored.
+            treatment_B: The factual outcome of each window, 0 or 1; not read if there is one outcome.
+
+        Returns:
+            ``ce``: nats of the targets under the factual outcome; ``row_ce``, if rows are averaged: the
+            windows' mean nats; ``js``, if it is rewarded: the divergence of the outcomes.
+        """
+        counts = self.counts(targets_BT)
+        nll_BT = cross_entropy(factual(logits_BTKV, treatment_B), targets_BT)
+        totals = {"ce": nll_BT.sum()}
+        if self.averages_rows:
+            totals["row_ce"] = (nll_BT.sum(1) / (targets_BT != IGNORE).sum(1).clamp(min=1)).sum()
+        if self.js_weight > 0:
+            totals["js"] = jensen_shannon(logits_BTKV).masked_fill(targets_BT == IGNORE, 0.0).sum()
+        return {name: Sum(total, counts[name]) for name, total in totals.items()}
+
+    def counts(self, targets_BT: LongTensor) -> dict[str, Tensor]:
+        """The denominators of all terms, from the targets alone, so that micro-batches can be counted first."""
+        scored_BT = targets_BT != IGNORE
+        num_scored = scored_BT.sum()
+        counts = {"ce": num_scored}
+        if self.averages_rows:
+            counts["row_ce"] = scored_BT.any(1).sum()
+        if self.js_weight > 0:
+            counts["js"] = num_scored
+        return counts
+
+    def loss(self, terms: dict[str, Sum], counts: dict[str, Tensor]) -> Tensor:
+        """The scalar to differentiate: the terms of one micro-batch over the counts of its whole step."""
+        ce = "row_ce" if self.averages_rows else "ce"
+        loss = terms[ce].total / counts[ce].clamp(min=1)
+        if self.js_weight > 0:
+            loss = loss - self.js_weight * terms["js"].total / counts["js"].clamp(min=1)
+        return loss
+
+
+def factual(logits_BTKV: Tensor, treatment_B: LongTensor) -> Tensor:
+    """The logits (B, T, V) of each window's factual outcome; those of the only outcome, if there is one."""
+    if logits_BTKV.shape[2] == 1:
+        return logits_BTKV[:, :, 0]
+    y0_BTV, y1_BTV = logits_BTKV.unbind(2)
+    return torch.where(treatment_B.bool()[:, None, None], y1_BTV, y0_BTV)
+
+
+def cross_entropy(logits_BTV: Tensor, targets_BT: LongTensor) -> Tensor:
+    """Nats of each target (B, T), 0 where it is ``IGNORE``."""
+    logits_NV = at_least_fp32(logits_BTV).flatten(0, 1)
+    nll_N = F.cross_entropy(logits_NV, targets_BT.flatten(), ignore_index=IGNORE, reduction="none")
+    return nll_N.view(targets_BT.shape)
+
+
+def jensen_shannon(logits_BTKV: Tensor) -> Tensor:
+    """Divergence of the two outcomes at each position (B, T), in [0, ln 2] nats; finite for finite logits."""
+    js_BT: Tensor = _JensenShannon.apply(at_least_fp32(logits_BTKV))
+    return js_BT
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """The tensor in fp32, or as it is if that is more precise."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class _JensenShannon(torch.autograd.Function):
+    """JS = (KL(p0 | m) + KL(p1 | m)) / 2 with m = (p0 + p1) / 2, from logits (..., 2, V).
+
+    With d = log p1 - log p0, log p0 - log m = -a and log p1 - log m = d - a, where a = softplus(d) - ln 2: no
+    logarithm of a probability that may be 0 is ever taken. The gradient for the logits of outcome k is
+    p_k (log p_k - log m - KL_k) / 2.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        log_p = logits.log_softmax(-1)
+        d = log_p[..., 1, :] - log_p[..., 0, :]
+        a = F.softplus(d) - math.log(2)
+        log_ratio = torch.stack((-a, d - a), dim=-2)
+        p = log_p.exp()
+        kl = (p * log_ratio).sum(-1, keepdim=True)
+        ctx.save_for_backward(p.mul_(log_ratio - kl).mul_(0.5))
+        return kl.mean((-2, -1))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (grad_logits,) = ctx.saved_tensors
+        return grad_logits * grads[0][..., None, None]

@@ -1,0 +1,76 @@
+"""Train, evaluate and resume one run: ``python -m nano_llm.run model=tarnet data=imdb``.
+
+Run again with the same settings and seed, it resumes, or reports what is done; it never overwrites.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from nano_llm.config.register import config_source, register_schemas
+from nano_llm.config.strict import convert
+from nano_llm.errors import ConfigError, NanoLLMError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run Hydra on the command line and turn every expected failure into one message and an exit status.
+
+    Of a multirun every job is carried out, and all failures are told at the end.
+
+    Returns:
+        0 finished, 1 failed, 2 the configuration is wrong, 130 or 143 interrupted and resumable.
+    """
+    if arguments is not None:
+        sys.argv = [sys.argv[0], *arguments]
+    failures: list[NanoLLMError] = []
+
+    def task(composed: DictConfig) -> None:
+        try:
+            _carry_out(composed)
+        except NanoLLMError as error:
+            failures.append(error)
+
+    # Makes Hydra hand over exceptions instead of printing a shortened one of its own.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register_schemas()
+    try:
+        hydra.main(version_base="1.3", config_path=config_source(), config_name="config")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        failures.append(ConfigError(_explanation(error)))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone, as with `--help | head`; nothing is left to be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for failure in failures:
+        print(f"Error: {failure}", file=sys.stderr)
+    return max((failure.exit_status for failure in failures), default=0)
+
+
+def _carry_out(composed: DictConfig) -> None:
+    """Check a composed config and carry the run out."""
+    config = convert(composed)
+    # Imported here, so that --help, --cfg and completion never wait for torch.
+    from rich.console import Console
+
+    from nano_llm.session import run_session
+
+    run_session(config, list(HydraConfig.get().overrides.task), Console())
+
+
+def _explanation(error: Exception) -> str:
+    """Explain why the configuration does not compose."""
+    from nano_llm.config.compose import explain
+
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    return explain(overrides) or str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

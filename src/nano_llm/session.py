@@ -1,0 +1,274 @@
+"""One session of a run: data, model, objective, training, evaluation, and the folder that keeps them."""
+
+import json
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from nano_llm import checkpoint
+from nano_llm.checkpoint import TrainingState, build_model
+from nano_llm.config.identity import arm_id
+from nano_llm.config.schema import Config, TwoHeadConfig
+from nano_llm.data.prepare import PreparedData, fingerprint, prepare
+from nano_llm.errors import CheckpointError, NanoLLMError
+from nano_llm.evaluation.likelihood import Likelihood, likelihood
+from nano_llm.files import write_json
+from nano_llm.interruption import Interrupted, Interruption
+from nano_llm.model.accounting import forward_flops_per_token, num_parameters
+from nano_llm.model.language_model import LanguageModel
+from nano_llm.objective import Objective
+from nano_llm.tracking.console import ConsoleProgress
+from nano_llm.tracking.run_folder import RunFolder
+from nano_llm.training.loop import Metrics, Training
+from nano_llm.training.machine import Machine, find_machine
+from nano_llm.training.state import State
+
+Summary = dict[str, Any]
+
+
+def run_session(config: Config, overrides: Sequence[str], console: Console) -> Summary | None:
+    """Train a run to its end, or go on where it was left, or report that it is done.
+
+    Returns:
+        The run's summary, as in its summary.json; None when it stopped at ``trainer.session_minutes``.
+
+    Raises:
+        NanoLLMError: What the user can mend; the run's status says `failed` and why.
+        SystemExit: Status 130 or 143 after SIGINT or SIGTERM; the run can resume.
+    """
+    machine = find_machine(config.trainer)
+    num_outcomes = 2 if isinstance(config.model, TwoHeadConfig) else 1
+    run_id = arm_id(config, fingerprint(config.data, config.protocol, num_outcomes))
+    path = Path(config.paths.outputs) / config.study / f"{config.name}-{run_id}" / f"seed-{config.seed}"
+    with RunFolder(path, console) as folder, Interruption() as interruption:
+        if folder.status().get("state") == "finished":
+            return _report_done(folder, console)
+        folder.say(f"Run {path}")
+        folder.set_status("running", phase="data")
+        try:
+            data = prepare(
+                config.data, config.protocol, num_outcomes, Path(config.paths.cache).expanduser(), folder.say
+            )
+            folder.describe(config, overrides, run_id, data.record)
+            session = Session(config, run_id, data, machine, folder, console, interruption)
+            reason = session.train()
+            if reason is None:
+                return session.finish()
+        except Interrupted as interrupted:
+            reason = interrupted.reason
+        except NanoLLMError as error:
+            folder.fail(str(error), details=str(error))
+            raise
+        except Exception as error:
+            folder.fail(f"{type(error).__name__}: {error}", details=traceback.format_exc())
+            raise
+        folder.set_status("stopped", reason=reason)
+        folder.say(f"Stopped ({reason}); the same command goes on from here.")
+    if reason in Signals.__members__:
+        raise SystemExit(128 + Signals[reason].value)
+    return None
+
+
+class Session:
+    """Model, training and scoring of one run in this process; hears the loop and keeps what it tells."""
+
+    def __init__(
+        self,
+        config: Config,
+        run_id: str,
+        data: PreparedData,
+        machine: Machine,
+        folder: RunFolder,
+        console: Console,
+        interruption: Interruption,
+    ) -> None:
+        self._config, self._run_id, self._data, self._machine = config, run_id, data, machine
+        self._folder, self._interruption = folder, interruption
+        self._began = time.monotonic()
+        self._last, self._best = folder.path / "checkpoints/last", folder.path / "checkpoints/best"
+        self._progress = ConsoleProgress(console, config.name)
+        torch.manual_seed(config.seed)
+        self._model = build_model(config, data.tokenizer.vocab_size).to(machine.device)
+        self._objective = Objective(config.model, config.protocol.loss_average)
+        if config.trainer.compile:
+            self._model.compile()
+        self._training = Training(
+            config,
+            self._model,
+            self._objective,
+            data.windows["train"],
+            machine,
+            validate=self._validate,
+            state=State(),
+            flops_per_token=3 * forward_flops_per_token(self._model, config.data.window_length),
+        )
+        if checkpoint.exists(self._last):
+            self._restore()
+        folder.open_metrics(self._training.state.spent.steps)
+        folder.say(
+            f"{num_parameters(self._model):,} parameters, {len(data.windows['train']):,} training windows, "
+            f"{machine.name}, {str(machine.dtype).removeprefix('torch.')}"
+        )
+
+    # ------------------------------------------------------------------------------------- stages
+
+    def train(self) -> str | None:
+        """Run the loop; return None when training is finished, else why it stopped."""
+        self._interruption.patient = True
+        try:
+            with self._progress:
+                return self._training.run(self)
+        except Interrupted:
+            # Raised inside a validation, which changes nothing: the state is as good as before it.
+            self.on_save(self._training.state)
+            raise
+        finally:
+            self._interruption.patient = False
+
+    def finish(self) -> Summary:
+        """Score the best checkpoint once on what selected nothing, and sum up."""
+        best = checkpoint.load(self._best)
+        model = best.model().to(self._machine.device)
+        figures: Metrics = {"train_ce": self._training.state.train_ce, **best.metrics["validation"]}
+        trainer = self._config.trainer
+        if "validation_covering" in self._data.windows:
+            figures["val_bpb"] = self._score(model, "validation_covering", trainer.eval_reviews).bits_per_byte
+        if "test" in self._data.windows and trainer.test_reviews != 0:
+            test = self._score(model, "test", trainer.test_reviews)
+            figures |= test.metrics("test") | {"test_reviews": test.num_reviews}
+        summary = self._summary(best.metrics["step"], figures)
+        self._folder.write_evaluation("likelihood", {"step": best.metrics["step"], "metrics": figures})
+        write_json(self._folder.path / "summary.json", summary)
+        self._folder.set_status("finished")
+        self._folder.say("\n".join(summary_lines(summary, self._folder.path)))
+        return summary
+
+    # --------------------------------------------------------------------------- hearing the loop
+
+    def on_step(self, state: State, metrics: Metrics, share: float) -> None:
+        """Write and show a log row."""
+        self._folder.append_metrics({"split": "train", **self._position(), **metrics})
+        self._progress.step(state, metrics, share)
+
+    def on_validation(self, state: State, metrics: Metrics, is_best: bool) -> None:
+        """Write and show a validation, and keep the weights when they are the best so far."""
+        self._folder.append_metrics({"split": "validation", **self._position(), **metrics})
+        self._progress.validation(state, metrics, is_best)
+        if is_best:
+            self._save(self._best, {"step": state.spent.steps, "validation": metrics})
+
+    def on_save(self, state: State) -> None:
+        """Keep everything that resuming needs."""
+        values, optimizer = self._training.snapshot()
+        random = checkpoint.random_state(self._machine.device)
+        tensors = _prefixed("optimizer.", optimizer) | _prefixed("random.", random)
+        self._save(self._last, {"step": state.spent.steps}, TrainingState(values, tensors))
+
+    def stop_reason(self) -> str | None:
+        """Stop on a signal, or when the session's time is over."""
+        self._folder.beat("training", **self._position())
+        limit = self._config.trainer.session_minutes
+        if limit is not None and time.monotonic() - self._began >= 60 * limit:
+            return self._interruption.reason or "session_minutes"
+        return self._interruption.reason
+
+    # ------------------------------------------------------------------------------------ helpers
+
+    def _restore(self) -> None:
+        """Go on from the `last` checkpoint."""
+        loaded = checkpoint.load(self._last)
+        if loaded.training is None:
+            raise CheckpointError(f"The checkpoint {self._last} holds no training state; delete it to start anew.")
+        self._model.load_state_dict(loaded.weights)
+        tensors = loaded.training.tensors
+        self._training.restore(loaded.training.values, _without_prefix("optimizer.", tensors))
+        checkpoint.set_random_state(_without_prefix("random.", tensors), self._machine.device)
+        self._folder.say(f"Resuming after step {self._training.state.spent.steps}")
+
+    def _validate(self) -> Metrics:
+        return self._score(self._model, "validation", self._config.trainer.eval_reviews).metrics("val")
+
+    def _score(self, model: LanguageModel, split: str, num_reviews: int | None) -> Likelihood:
+        return likelihood(
+            model,
+            self._objective,
+            self._data.windows[split],
+            self._data.splits[split.removesuffix("_covering")].num_bytes_R,
+            self._machine,
+            batch_size=self._config.trainer.eval_batch_size,
+            num_reviews=num_reviews,
+            on_batch=self._between_batches,
+        )
+
+    def _between_batches(self) -> None:
+        """Keep the heartbeat while scoring, and let a signal through."""
+        self._folder.beat("evaluation", **self._position())
+        self._interruption.raise_if_requested()
+
+    def _save(self, place: Path, metrics: dict[str, Any], training: TrainingState | None = None) -> None:
+        checkpoint.save(
+            place,
+            config=self._config,
+            tokenizer=self._data.tokenizer,
+            model=self._model,
+            metrics=metrics,
+            training=training,
+        )
+
+    def _position(self) -> dict[str, Any]:
+        spent = self._training.state.spent
+        return {
+            "step": spent.steps,
+            "tokens": spent.tokens,
+            "training_seconds": spent.seconds,
+            "share": min(1.0, self._training.share),
+        }
+
+    def _summary(self, best_step: int, figures: Metrics) -> Summary:
+        spent = self._training.state.spent
+        return {
+            "id": self._run_id,
+            "name": self._config.name,
+            "seed": self._config.seed,
+            "parameters": num_parameters(self._model),
+            "best_step": best_step,
+            "metrics": figures,
+            "steps": spent.steps,
+            "tokens": spent.tokens,
+            "epochs": spent.windows / len(self._data.windows["train"]),
+            "training_seconds": spent.seconds,
+            "tokens_per_second": spent.tokens / spent.seconds,
+            "device": self._machine.name,
+        }
+
+
+def summary_lines(summary: Summary, path: Path) -> list[str]:
+    """Write a summary for a person: figures first, then where things are."""
+    named = [f"{name} {value:.4f}" for name, value in summary["metrics"].items() if isinstance(value, float)]
+    return [
+        f"Best step {summary['best_step']} of {summary['steps']}: " + "  ".join(named),
+        f"{summary['tokens']:,} tokens in {summary['training_seconds'] / 60:.1f} minutes of training "
+        f"({summary['tokens_per_second']:,.0f} tokens/s)",
+        f"Everything is in {path}",
+    ]
+
+
+def _report_done(folder: RunFolder, console: Console) -> Summary:
+    summary: Summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
+    console.print("This run is finished already; another seed or setting makes a new one.")
+    console.print("\n".join(summary_lines(summary, folder.path)), highlight=False)
+    return summary
+
+
+def _prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _without_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,153 @@
+"""The folder of a run: everything that it leaves behind, written whole, never overwritten by another run.
+
+outputs/<study>/<arm>-<id>/seed-<n>/
+  config.yaml  overrides.yaml  environment.json  data.json
+  metrics.jsonl  status.json  run.log  summary.json
+  checkpoints/{best,last}/   evaluation/<name>.json
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from nano_llm.config.identity import to_plain
+from nano_llm.config.schema import Config
+from nano_llm.errors import OutputError
+from nano_llm.files import explained_writes, write_json, write_text
+from nano_llm.tracking.environment import environment
+
+HEARTBEAT_SECONDS = 10.0
+
+
+class RunFolder:
+    """One run's folder, held by one process at a time; use as a context."""
+
+    def __init__(self, path: Path, console: Console) -> None:
+        """Create the folder if needed and take hold of it.
+
+        Args:
+            path: Of the folder.
+            console: Shows what `say` keeps.
+
+        Raises:
+            OutputError: It cannot be created, or another process holds it.
+        """
+        self.path = path
+        self._console = console
+        with explained_writes(path):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / ".lock").open("a+")
+        self._take_hold()
+        self._metrics: IO[str] | None = None
+        self._details: dict[str, Any] = {}
+        self._beat_at = 0.0
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+        self._lock.close()
+
+    def _take_hold(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            holder = self.status().get("pid", "unknown")
+            raise OutputError(
+                f"Another process (pid {holder}) is at work in {self.path}. Wait for it or stop it; "
+                "a run with another seed or configuration has a folder of its own."
+            ) from None
+
+    def status(self) -> dict[str, Any]:
+        """Return what status.json says; empty when there is none yet."""
+        path = self.path / "status.json"
+        if not path.exists():
+            return {}
+        values = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(values, dict)
+        return values
+
+    def set_status(self, state: str, **details: Any) -> None:
+        """Write the state of the run and what is known of its position.
+
+        Args:
+            state: running, finished, failed or stopped.
+            details: Such as phase, step, reason; a session's details stay known until they are renewed.
+        """
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        started = self.status().get("started", now)
+        self._details |= details
+        facts = {"state": state, "pid": os.getpid(), "host": socket.gethostname(), "started": started}
+        write_json(self.path / "status.json", {**facts, "heartbeat": now, **self._details})
+        self._beat_at = time.monotonic()
+
+    def beat(self, phase: str, **details: Any) -> None:
+        """Note position and phase, and write them when the heartbeat is due."""
+        self._details |= {"phase": phase, **details}
+        if time.monotonic() - self._beat_at >= HEARTBEAT_SECONDS:
+            self.set_status("running")
+
+    def fail(self, message: str, details: str) -> None:
+        """Say in status.json and in run.log why the run failed."""
+        self.log(details)
+        self.set_status("failed", error=message)
+
+    def describe(self, config: Config, overrides: Sequence[str], run_id: str, data: dict[str, Any]) -> None:
+        """Write down what is run, on what, from what."""
+        plain = {"id": run_id, **to_plain(config)}
+        write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
+        write_text(self.path / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
+        write_json(self.path / "environment.json", environment())
+        write_json(self.path / "data.json", data)
+
+    def open_metrics(self, last_step: int) -> None:
+        """Open metrics.jsonl, dropping rows after ``last_step``: the steps they tell of will be taken again."""
+        path = self.path / "metrics.jsonl"
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                # A kill may have cut the last line short.
+                if line.endswith("}") and json.loads(line)["step"] <= last_step:
+                    kept.append(line + "\n")
+        write_text(path, "".join(kept))
+        self._metrics = path.open("a", encoding="utf-8")
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add one row to metrics.jsonl and hand it to the operating system."""
+        assert self._metrics is not None, "open_metrics comes first"
+        with explained_writes(self.path / "metrics.jsonl"):
+            self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
+            self._metrics.flush()
+
+    def say(self, text: str) -> None:
+        """Tell the user and run.log."""
+        self.log(text)
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def log(self, text: str) -> None:
+        """Add lines to run.log, each with the time."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with (
+            explained_writes(self.path / "run.log"),
+            (self.path / "run.log").open("a", encoding="utf-8") as file,
+        ):
+            file.writelines(f"{now} {line}\n" for line in text.splitlines())
+
+    def write_evaluation(self, name: str, record: dict[str, Any]) -> None:
+        """Write one evaluation's record."""
+        folder = self.path / "evaluation"
+        with explained_writes(folder):
+            folder.mkdir(exist_ok=True)
+        write_json(folder / f"{name}.json", record)

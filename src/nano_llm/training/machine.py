@@ -1,0 +1,91 @@
+"""The machine that trains: device, arithmetic, and what its silicon could do at best."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from nano_llm.config.schema import Device, Precision, TrainerConfig
+from nano_llm.errors import ConfigError
+
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10G": 70e12,
+    "T4": 65e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+"""Dense bf16 (T4: fp16) matrix peaks in FLOP/s, from the makers' data sheets; others have no MFU."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and in which arithmetic the model runs."""
+
+    device: torch.device
+    dtype: torch.dtype
+    """Arithmetic of the forward pass: float32, bfloat16 or float16."""
+
+    @property
+    def name(self) -> str:
+        """Name of the device, as its maker calls it where that is known."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+    @property
+    def peak_flops(self) -> float | None:
+        """Matrix peak in FLOP/s, or None where it is not known."""
+        return next((peak for chip, peak in PEAK_FLOPS.items() if chip in self.name), None)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return the context of a forward pass."""
+        if self.dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return a gradient scaler; it passes everything through unless the arithmetic is fp16."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+
+def find_machine(trainer: TrainerConfig) -> Machine:
+    """Pick the device and the arithmetic, and set the switches of torch that go with them.
+
+    Raises:
+        ConfigError: The chosen device or arithmetic does not exist here.
+    """
+    device = _device(trainer.device)
+    if trainer.num_threads is not None:
+        torch.set_num_threads(trainer.num_threads)
+    torch.backends.cuda.matmul.allow_tf32 = trainer.tf32
+    torch.backends.cudnn.allow_tf32 = trainer.tf32
+    return Machine(device, _dtype(trainer.precision, device))
+
+
+def _device(wanted: Device) -> torch.device:
+    available = {
+        Device.cuda: torch.cuda.is_available(),
+        Device.mps: torch.backends.mps.is_available(),
+        Device.cpu: True,
+    }
+    if wanted is Device.auto:
+        wanted = next(device for device, there in available.items() if there)
+    if not available[wanted]:
+        there = ", ".join(device.name for device, is_there in available.items() if is_there)
+        raise ConfigError(
+            f"trainer.device={wanted.name}: this machine or this build of PyTorch ({torch.__version__}) has none; "
+            f"available here: {there}"
+        )
+    return torch.device(wanted.name)
+
+
+def _dtype(wanted: Precision, device: torch.device) -> torch.dtype:
+    if wanted is Precision.auto:
+        supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if supported else torch.float32
+    if wanted is Precision.fp16 and device.type == "cpu":
+        raise ConfigError("trainer.precision=fp16: needs scaled gradients on a GPU; on the CPU use fp32 or bf16")
+    return {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}[wanted]

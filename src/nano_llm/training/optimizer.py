@@ -1,0 +1,114 @@
+"""The optimizer of a run: one torch optimizer or two, as one thing with one learning-rate factor."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nano_llm.config.schema import Decay, MuonConfig, OptimizerConfig
+
+
+class Optimizer:
+    """AdamW, or Muon for the hidden matrices beside AdamW for the rest.
+
+    Every trainable parameter is in exactly one group; a group's ``peak_lr`` times the factor given to `step`
+    is its learning rate.
+    """
+
+    def __init__(self, config: OptimizerConfig, model: nn.Module) -> None:
+        self.grad_clip = config.grad_clip
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        matrices = hidden_matrices(model) if isinstance(config, MuonConfig) else []
+        taken = {id(p) for p in matrices}
+        rest = [(name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in taken]
+        self._optimizers: list[torch.optim.Optimizer] = [_adamw(config, rest)]
+        if isinstance(config, MuonConfig):
+            self._optimizers.append(_muon(config, matrices))
+        for group in self._groups():
+            group["peak_lr"] = group["lr"]
+        grouped = [id(p) for group in self._groups() for p in group["params"]]
+        assert sorted(grouped) == sorted(map(id, self.parameters)), "each parameter belongs to exactly one group"
+
+    def clip(self) -> Tensor:
+        """Scale the gradients down to ``grad_clip`` and return their norm before; no synchronisation."""
+        limit = float("inf") if self.grad_clip is None else self.grad_clip
+        return nn.utils.clip_grad_norm_(self.parameters, limit)
+
+    def step(self, lr_factor: float, scaler: torch.amp.GradScaler) -> None:
+        """Update the parameters from their gradients, then drop the gradients.
+
+        Args:
+            lr_factor: Share of each group's peak learning rate.
+            scaler: Gradient scaler of fp16; passes through when disabled.
+        """
+        for group in self._groups():
+            group["lr"] = group["peak_lr"] * lr_factor
+        for optimizer in self._optimizers:
+            scaler.step(optimizer)
+        scaler.update()
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def unscale(self, scaler: torch.amp.GradScaler) -> None:
+        """Undo the loss scale of fp16 in the gradients."""
+        if scaler.is_enabled():
+            for optimizer in self._optimizers:
+                scaler.unscale_(optimizer)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all state as named tensors: ``<optimizer>.<parameter>.<moment>``."""
+        return {
+            f"{i}.{j}.{name}": torch.as_tensor(value)
+            for i, optimizer in enumerate(self._optimizers)
+            for j, moments in optimizer.state_dict()["state"].items()
+            for name, value in moments.items()
+        }
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `tensors` returned."""
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._optimizers]
+        for key, value in tensors.items():
+            i, j, name = key.split(".", 2)
+            states[int(i)].setdefault(int(j), {})[name] = value
+        for optimizer, state in zip(self._optimizers, states, strict=True):
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def _groups(self) -> Iterable[dict[str, Any]]:
+        return (group for optimizer in self._optimizers for group in optimizer.param_groups)
+
+
+def hidden_matrices(model: nn.Module) -> list[Tensor]:
+    """Return the weights of the linear maps inside the trunk's layers: what Muon is made for.
+
+    Embeddings, readouts, vectors and the one-row queries of depth mixing are not among them.
+    """
+    return [
+        module.weight
+        for name, module in model.named_modules()
+        if name.startswith("trunk.") and isinstance(module, nn.Linear) and min(module.weight.shape) > 1
+    ]
+
+
+def _adamw(config: OptimizerConfig, named: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+    decayed = [p for _, p in named if config.decay is Decay.all or _is_matrix(p)]
+    ids = {id(p) for p in decayed}
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": [p for _, p in named if id(p) not in ids], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        fused=all(p.device.type in ("cpu", "cuda") for _, p in named),
+    )
+
+
+def _muon(config: MuonConfig, matrices: list[Tensor]) -> torch.optim.Optimizer:
+    return torch.optim.Muon(matrices, lr=config.muon_lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    return parameter.ndim == 2 and min(parameter.shape) > 1

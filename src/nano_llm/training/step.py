@@ -1,0 +1,48 @@
+"""One optimizer step over its micro-batches."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nano_llm.data.batches import Batch
+from nano_llm.objective import Objective
+from nano_llm.training.machine import Machine
+from nano_llm.training.optimizer import Optimizer
+
+MEASURED = ("loss", "ce", "separation", "grad_norm")
+"""What `train_step` measures: the loss, sums of nats and of the heads' divergence, the gradient's norm unclipped."""
+
+
+def train_step(
+    model: nn.Module,
+    objective: Objective,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    batches: Sequence[Batch],
+    lr_factor: float,
+    machine: Machine,
+) -> Tensor:
+    """Take one step in which every target token of all micro-batches weighs the same.
+
+    The denominators are counted over all micro-batches before the first forward pass.
+
+    Returns:
+        The values named in `MEASURED`, on the device, shape [4]; fetching them is the caller's synchronisation.
+    """
+    counts = [objective.counts(batch.targets_BT) for batch in batches]
+    window_counts = {name: torch.stack([count[name] for count in counts]).sum() for name in counts[0]}
+    measured = torch.zeros(len(MEASURED), device=machine.device)
+    for batch in batches:
+        moved = batch.to(machine.device)
+        with machine.autocast():
+            logits_BTKV = model(moved.inputs_BT)
+        terms = objective.terms(logits_BTKV, moved.targets_BT, moved.treatment_B)
+        loss = objective.loss(terms, window_counts)
+        scaler.scale(loss).backward()
+        separation = terms["js"].total if "js" in terms else torch.zeros_like(loss)
+        measured[:3] += torch.stack([loss, terms["ce"].total, separation]).detach()
+    optimizer.unscale(scaler)
+    measured[3] = optimizer.clip()
+    optimizer.step(lr_factor, scaler)
+    return measured

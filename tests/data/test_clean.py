@@ -1,0 +1,52 @@
+"""Cleaning, against a literal and slow statement of it."""
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nano_llm.data.clean import clean
+
+
+def slowly_cleaned(text: str) -> str:
+    text = re.sub(r"<[^>]+>", " ", text)
+    text = " ".join(text.split())
+    text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text))
+    text = "".join(character for character in text if unicodedata.category(character) != "Mn")
+    dropped = ("Cc", "Cf", "Cs", "Co", "Cn")
+    text = "".join(character for character in text if unicodedata.category(character) not in dropped)
+    return " ".join(text.split())
+
+
+AWKWARD = "<>/br a\t\n\r\x00\x07\x1c\x1f\x7f\x85\xa0\xad\u0301\u200b\u2028\ufeff\ud800\ue000\u0378éﬁ１Å＜＞"
+
+
+@given(st.text() | st.text(alphabet=AWKWARD))
+def test_equals_the_literal_statement(text: str) -> None:
+    assert clean(text) == slowly_cleaned(text)
+
+
+@given(st.text())
+def test_cleaning_again_changes_nothing_unless_it_reveals_a_tag(text: str) -> None:
+    cleaned = clean(text)
+    assert "<" in cleaned or clean(cleaned) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("raw", "cleaned"),
+    [
+        ("A café<br /><br />scene\u200b. ", "A cafe scene."),
+        ("<p>", ""),
+        ("<>", "<>"),
+        ("1 < 2", "1 < 2"),
+        ("a <b\nc> d", "a d"),
+        ("a\x1cb", "a b"),
+        ("a\x00b \x00 c", "ab c"),
+        ("ﬁne １０", "fine 10"),
+        ("\u00ad\u2028", ""),
+    ],
+)
+def test_examples(raw: str, cleaned: str) -> None:
+    assert clean(raw) == cleaned

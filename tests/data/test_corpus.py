@@ -1,0 +1,142 @@
+"""Splits, caps, cuts."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nano_llm.config.schema import ImdbConfig, ProtocolConfig, ScmConfig, ScmTopic
+from nano_llm.data.corpus import corpus_source, cut_text, read_corpus
+from nano_llm.data.review import Review
+from nano_llm.errors import DataError
+
+MakeConfig = Callable[..., ImdbConfig]
+Rows = Sequence[tuple[str, int]]
+
+
+@pytest.fixture
+def numbered_imdb(tmp_path: Path, write_imdb: Callable[[Path, Rows, Rows], Path]) -> str:
+    """60 training and 40 test reviews whose texts name their rows."""
+    train = [(f"train {row}", row // 30) for row in range(60)]
+    test = [(f"test {row}", row // 20) for row in range(40)]
+    return str(write_imdb(tmp_path / "imdb", train, test))
+
+
+def treatments(reviews: Sequence[Review]) -> Counter[int]:
+    return Counter(review.treatment for review in reviews)
+
+
+def texts(reviews: Sequence[Review]) -> list[str]:
+    return [review.text for review in reviews]
+
+
+def test_fair_validation_is_a_stratified_part_of_the_official_test_split(
+    numbered_imdb: str, imdb_config: MakeConfig, fair: ProtocolConfig
+) -> None:
+    splits = read_corpus(imdb_config(path=numbered_imdb), replace(fair, validation_reviews=10)).splits
+    assert {name: len(found) for name, found in splits.items()} == {"train": 60, "validation": 10, "test": 30}
+    assert treatments(splits["validation"]) == {0: 5, 1: 5}
+    together = [*texts(splits["validation"]), *texts(splits["test"])]
+    assert sorted(together) == sorted(f"test {row}" for row in range(40))
+    assert all(text.startswith("train") for text in texts(splits["train"]))
+
+
+def test_fair_validation_takes_at_most_half(numbered_imdb: str, imdb_config: MakeConfig, fair: ProtocolConfig) -> None:
+    splits = read_corpus(imdb_config(path=numbered_imdb), replace(fair, validation_reviews=30)).splits
+    assert len(splits["validation"]) == len(splits["test"]) == 20
+
+
+def test_the_split_seed_decides_the_splits(numbered_imdb: str, imdb_config: MakeConfig, fair: ProtocolConfig) -> None:
+    drawn = [
+        texts(read_corpus(imdb_config(path=numbered_imdb, split_seed=seed), fair).splits["validation"])
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1]
+    assert set(drawn[0]) != set(drawn[2])
+
+
+def test_reference_validates_on_the_whole_test_split_in_its_order(
+    numbered_imdb: str, imdb_config: MakeConfig, reference: ProtocolConfig
+) -> None:
+    splits = read_corpus(imdb_config(path=numbered_imdb), reference).splits
+    assert list(splits) == ["train", "validation"]
+    assert texts(splits["validation"]) == [f"test {row}" for row in range(40)]
+
+
+def test_caps_are_stratified_and_seeded(numbered_imdb: str, imdb_config: MakeConfig, fair: ProtocolConfig) -> None:
+    config = imdb_config(path=numbered_imdb, max_train_reviews=20, max_validation_reviews=6, max_test_reviews=8)
+    protocol = replace(fair, validation_reviews=10)
+    splits = read_corpus(config, protocol).splits
+    assert {name: dict(treatments(found)) for name, found in splits.items()} == {
+        "train": {0: 10, 1: 10},
+        "validation": {0: 3, 1: 3},
+        "test": {0: 4, 1: 4},
+    }
+    assert splits == read_corpus(config, protocol).splits
+    other = read_corpus(replace(config, split_seed=1), protocol).splits
+    assert set(texts(other["train"])) != set(texts(splits["train"]))
+
+
+def test_capping_validation_leaves_the_test_as_it_is(
+    numbered_imdb: str, imdb_config: MakeConfig, fair: ProtocolConfig
+) -> None:
+    whole = read_corpus(imdb_config(path=numbered_imdb), fair).splits
+    capped = read_corpus(imdb_config(path=numbered_imdb, max_validation_reviews=4), fair).splits
+    assert capped["test"] == whole["test"]
+    assert set(texts(capped["validation"])) <= set(texts(whole["validation"]))
+
+
+def test_reviews_are_cleaned_before_they_are_cut(
+    tmp_path: Path,
+    imdb_config: MakeConfig,
+    reference: ProtocolConfig,
+    write_imdb: Callable[[Path, Rows, Rows], Path],
+) -> None:
+    rows = [("a<br /><br />very long film", 1), ("short", 0)]
+    folder = write_imdb(tmp_path / "imdb", rows, rows)
+    splits = read_corpus(imdb_config(path=str(folder), max_review_chars=8), reference).splits
+    pieces = [("a very", 1), ("long", 1), ("film", 1), ("short", 0)]
+    assert splits["train"] == [Review(text, label) for text, label in pieces]
+    assert splits["validation"] == splits["train"]
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=12), max_size=12), st.integers(1, 15))
+def test_pieces_hold_the_whole_text_at_the_width_asked_for(words: list[str], max_chars: int) -> None:
+    text = " ".join(words)
+    pieces = cut_text(text, max_chars)
+    assert all(0 < len(piece) <= max_chars for piece in pieces) or pieces == [""]
+    assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
+    if max(map(len, words), default=0) < max_chars:
+        assert " ".join(pieces) == text
+
+
+def test_a_test_split_too_small_to_divide_is_refused(
+    tmp_path: Path,
+    imdb_config: MakeConfig,
+    fair: ProtocolConfig,
+    write_imdb: Callable[[Path, Rows, Rows], Path],
+) -> None:
+    folder = write_imdb(tmp_path / "imdb", [("a", 0), ("b", 1)], [("c", 0)])
+    with pytest.raises(DataError, match="test split has 1 review"):
+        read_corpus(imdb_config(path=str(folder)), fair)
+
+
+def test_the_structural_corpus_has_its_own_splits_and_closed_vocabulary(
+    scm_config: Callable[..., ScmConfig], fair: ProtocolConfig
+) -> None:
+    config = scm_config(num_train=30, num_validation=8, num_test=6, max_train_reviews=20)
+    corpus = read_corpus(config, fair)
+    assert {name: len(found) for name, found in corpus.splits.items()} == {
+        "train": 20,
+        "validation": 8,
+        "test": 6,
+    }
+    assert corpus.words
+    assert {review.topic for review in corpus.splits["train"]} <= set(corpus.topics)
+    hidden = read_corpus(replace(config, topic=ScmTopic.hidden), fair)
+    assert hidden.topics == (None,)
+    assert corpus_source(config) == {"kind": "scm"}

@@ -1,0 +1,104 @@
+"""The ground plan holds: imports go one way, and the README's commands exist."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nano_llm.config.compose import compose_config
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src/nano_llm"
+
+MAY_IMPORT = {
+    "errors": set(),
+    "files": {"errors"},
+    "interruption": set(),
+    "config": {"errors"},
+    "data": {"config", "errors", "files"},
+    "model": {"config", "errors"},
+    "objective": {"config", "data"},
+    "training": {"config", "data", "errors", "objective"},
+    "checkpoint": {"config", "data", "errors", "files", "model"},
+    "evaluation": {"data", "objective", "training"},
+    "tracking": {"config", "errors", "files", "training"},
+    "reference_import": {"checkpoint", "config", "data", "errors", "files", "model"},
+}
+"""Room -> the rooms that it may import beside itself. Entry points (session, run, cli) may import all."""
+
+FREE_OF_TORCH = {"errors", "files", "interruption", "config", "data"}
+TORCH_ALLOWED_IN = {"data/batches.py"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Return the dotted names that a module imports anywhere, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_follow_the_arrows(path: Path) -> None:
+    room = room_of(path)
+    if room not in MAY_IMPORT:
+        assert room in {"session", "run", "cli"}, f"{room} needs a place in the ground plan"
+        return
+    used = {name.split(".")[1] for name in imported(path) if name.startswith("nano_llm.")}
+    assert used <= MAY_IMPORT[room] | {room}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_light_rooms_import_no_torch(path: Path) -> None:
+    if room_of(path) in FREE_OF_TORCH and path.relative_to(PACKAGE).as_posix() not in TORCH_ALLOWED_IN:
+        assert not [name for name in imported(path) if name.split(".")[0] == "torch"]
+
+
+def test_tests_mirror_the_source() -> None:
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        if path.stem in ("test_architecture", "test_reference"):
+            continue
+        parts = path.relative_to(ROOT / "tests").with_suffix("").parts
+        mirrored = PACKAGE.joinpath(*parts[:-1], parts[-1].removeprefix("test_"))
+        assert mirrored.with_suffix(".py").exists() or mirrored.is_dir(), path
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split(" #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def test_readme_targets_of_make_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {shlex.split(line)[1] for line in readme_commands() if line.startswith("make ")}
+    assert {"demo", "test"} <= named <= targets
+
+
+@pytest.mark.parametrize("line", [line for line in readme_commands() if "nano_llm.run" in line or "llm run" in line])
+def test_readme_training_commands_compose(line: str) -> None:
+    words = shlex.split(line)
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    if "-m" in words[3:] or words[-1] == "--help":
+        overrides = [f"{key}={value.split(',')[0]}" for key, value in (word.split("=", 1) for word in overrides)]
+    compose_config(overrides)
+
+
+def test_layout_in_the_readme_names_every_room() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for room in {room_of(path) for path in modules()}:
+        assert f"{room}/" in text or f"{room}.py" in text, f"{room} is missing from the README's layout"

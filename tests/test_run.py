@@ -1,0 +1,77 @@
+"""The command line: what a stranger types first, right or wrong."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def nano_llm(
+    *arguments: str, module: str = "nano_llm.run", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=cwd
+    )
+
+
+def test_mistakes_end_with_status_2_and_no_traceback() -> None:
+    done = nano_llm("model=vanilla", "model.separation.weight=1", "trainer.max_stps=3", "+extra=1")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "3 problems" in done.stderr
+    assert "did you mean max_steps" in done.stderr
+
+
+def test_mistakes_are_found_before_data_is_touched(tmp_path: Path) -> None:
+    done = nano_llm("data.path=/does/not/exist", "scale.num_heads=3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "num_heads" in done.stderr
+    assert "does/not/exist" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_data_is_one_short_error(tmp_path: Path) -> None:
+    done = nano_llm(f"data.path={tmp_path}/nowhere", f"paths.outputs={tmp_path}/outputs", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "data.path" in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_help_lists_choices_and_imports_no_torch() -> None:
+    code = "import sys; from nano_llm.run import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "interblock | tarnet | vanilla" in done.stdout
+    assert "_schema" not in done.stdout
+
+
+def test_cfg_prints_a_resolved_group() -> None:
+    done = nano_llm("--cfg", "job", "--resolve", "-p", "model.separation")
+    assert done.returncode == 0
+    assert "weight: 0.02" in done.stdout
+
+
+@pytest.mark.slow
+def test_multirun_trains_every_combination(tmp_path: Path) -> None:
+    done = nano_llm(
+        "-m", "model=vanilla,tarnet", "data=scm", "data.num_train=16", "data.num_validation=4", "data.num_test=4",
+        "scale=tiny", "trainer.max_epochs=null", "trainer.max_steps=2", f"paths.outputs={tmp_path}",
+        f"paths.cache={tmp_path}/cache",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("runs/*/seed-0/summary.json"))) == 2
+
+
+def test_configuration_travels_inside_an_installed_package(tmp_path: Path) -> None:
+    """In a wheel ``conf/`` is the package nano_llm.conf; a checkout is not needed."""
+    shutil.copytree(ROOT / "src/nano_llm", tmp_path / "nano_llm")
+    shutil.copytree(ROOT / "conf", tmp_path / "nano_llm/conf")
+    done = nano_llm("model=vanila", cwd=tmp_path)
+    assert "did you mean vanilla" in done.stderr
+    done = nano_llm("--info", "searchpath", cwd=tmp_path)
+    assert "pkg://nano_llm.conf" in done.stdout

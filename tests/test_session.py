@@ -1,0 +1,262 @@
+"""Runs from end to end: artefacts, resuming, and what goes wrong on the way."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nano_llm import checkpoint
+from nano_llm.errors import CheckpointError, NonFiniteError, OutputError
+from nano_llm.session import Session
+from tiny_run import TINY_RUN, Run, only_run
+
+TIMES = {"training_seconds", "tokens_per_second"}
+
+
+def metrics(run_folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def weights(run_folder: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(run_folder / "checkpoints" / which / "model.safetensors")
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert metrics(one) == metrics(other)
+    for which in ("last", "best"):
+        first, second = weights(one, which), weights(other, which)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Killed(BaseException):
+    """Stands for a kill -9: nothing of ours may catch it."""
+
+
+def test_a_run_leaves_every_artefact(run: Run, tmp_path: Path) -> None:
+    summary = run()
+    folder = only_run(tmp_path / "outputs")
+    assert summary == json.loads((folder / "summary.json").read_text())
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    weights_and_more = {"model.safetensors", "config.json", "tokenizer.json", "metrics.json", "manifest.json"}
+    assert present == {
+        ".lock", "config.yaml", "overrides.yaml", "environment.json", "data.json", "metrics.jsonl", "status.json",
+        "run.log", "summary.json", "evaluation/likelihood.json",
+        *(f"checkpoints/best/{name}" for name in weights_and_more),
+        *(f"checkpoints/last/{name}" for name in (*weights_and_more, "training.json", "training.safetensors")),
+    }  # fmt: skip
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+    assert {"val_ce", "val_bpb", "val_js", "test_bpb", "train_ce"} <= summary["metrics"].keys()
+    assert summary["steps"] == 12
+
+
+def test_learning_lowers_the_loss(run: Run, tmp_path: Path) -> None:
+    run("trainer.max_steps=80", "trainer.eval_every=40", "optimizer.lr=1e-2")
+    rows = metrics(only_run(tmp_path / "outputs"))
+    losses = [row["train_ce"] for row in rows if row["split"] == "train"]
+    assert losses[0] > 5
+    assert losses[-1] < 3
+
+
+def test_the_same_command_again_reports_and_changes_nothing(run: Run, tmp_path: Path) -> None:
+    first = run()
+    folder = only_run(tmp_path / "outputs")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert run() == first
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("overrides", [[], ["optimizer=muon", "model=vanilla"], ["trainer.num_micro_batches=3"]])
+@pytest.mark.parametrize("cut", [4, 9])
+def test_a_killed_run_resumes_bit_for_bit(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], cut: int
+) -> None:
+    """The cuts lie inside the first and the second epoch; two steps of work are lost each time."""
+    run(*overrides, outputs="undisturbed")
+
+    saves = Session.on_save
+    monkeypatch.setattr(
+        Session, "on_save", lambda self, state: saves(self, state) if state.spent.steps <= cut else None
+    )
+    rows = Session.on_step
+
+    def kill(self: Session, state: Any, row: Any, share: float) -> None:
+        rows(self, state, row, share)
+        if state.spent.steps > cut:
+            raise Killed
+
+    monkeypatch.setattr(Session, "on_step", kill)
+    with pytest.raises(Killed):
+        run(*overrides, "trainer.checkpoint_minutes=0", outputs="cut")
+    monkeypatch.undo()
+    run(*overrides, "trainer.checkpoint_minutes=0", outputs="cut")
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), only_run(tmp_path / "cut"))
+
+
+def command(tmp_path: Path, cache: Path, *overrides: str) -> list[str]:
+    chosen = [*TINY_RUN, f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={cache}", *overrides]
+    return [sys.executable, "-m", "nano_llm.run", *chosen]
+
+
+def wait_for_step(outputs: Path, step: int) -> None:
+    for _ in range(1200):
+        time.sleep(0.05)
+        for path in outputs.glob("*/*/seed-*/metrics.jsonl"):
+            lines = path.read_text().splitlines()
+            if lines and lines[-1].endswith("}") and json.loads(lines[-1])["step"] >= step:
+                return
+    raise AssertionError("the run never got there")
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_process_loses_at_most_the_work_since_the_last_save(
+    run: Run, tmp_path: Path, cache: Path
+) -> None:
+    long = ("trainer.max_steps=60", "trainer.checkpoint_minutes=0")
+    process = subprocess.Popen(command(tmp_path, cache, *long))
+    wait_for_step(tmp_path / "outputs", 10)
+    process.kill()
+    process.wait()
+    assert json.loads((only_run(tmp_path / "outputs") / "status.json").read_text())["state"] == "running"
+    run(*long)
+    run(*long, outputs="undisturbed")
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), only_run(tmp_path / "outputs"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_ends_the_process(
+    run: Run, tmp_path: Path, cache: Path, number: signal.Signals, status: int
+) -> None:
+    long = ("trainer.max_steps=2000",)
+    process = subprocess.Popen(command(tmp_path, cache, *long), stdout=subprocess.PIPE, text=True)
+    wait_for_step(tmp_path / "outputs", 4)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "the same command goes on" in output
+    folder = only_run(tmp_path / "outputs")
+    left = json.loads((folder / "status.json").read_text())
+    assert (left["state"], left["reason"]) == ("stopped", number.name)
+    saved = checkpoint.load(folder / "checkpoints/last")
+    assert saved.metrics["step"] == left["step"]
+
+
+def test_a_session_stops_at_its_time_and_goes_on_in_the_next(run: Run, tmp_path: Path) -> None:
+    assert run("trainer.session_minutes=1e-9") is None
+    folder = only_run(tmp_path / "outputs")
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["state"], status["reason"], status["step"]) == ("stopped", "session_minutes", 0)
+    summary = run()
+    assert summary is not None
+    assert summary["steps"] == 12
+
+
+def test_a_loss_that_is_not_finite_ends_with_the_step_and_the_last_good_state(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"Step \d+ .*optimizer\.lr"):
+        run("optimizer.lr=1e30", "optimizer.grad_clip=null", "trainer.checkpoint_minutes=0", "trainer.log_every=1")
+    folder = only_run(tmp_path / "outputs")
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "not finite" in status["error"]
+    assert all(tensor.isfinite().all() for tensor in weights(folder).values())
+
+
+def test_early_stopping_ends_after_patience(run: Run) -> None:
+    summary = run("optimizer.lr=1e-12", "trainer.patience=2", "trainer.max_steps=100", "schedule=constant")
+    assert summary is not None
+    assert summary["steps"] <= 20
+
+
+def test_a_full_disk_is_explained_and_the_old_checkpoint_stays(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checkpoint.save_file
+    calls = []
+
+    def full(tensors: Any, path: Path) -> None:
+        calls.append(path)
+        if len(calls) > 5:
+            raise OSError(28, "No space left on device", str(path))
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        run("trainer.checkpoint_minutes=0")
+    folder = only_run(tmp_path / "outputs")
+    assert checkpoint.load(folder / "checkpoints/last").training is not None
+    assert not list(folder.rglob("*.new")), "a half-written checkpoint was left behind"
+    monkeypatch.undo()
+    assert run("trainer.checkpoint_minutes=0") is not None
+
+
+def test_a_damaged_checkpoint_is_refused_not_restarted_from(run: Run, tmp_path: Path) -> None:
+    run("trainer.session_minutes=1e-9")
+    file = only_run(tmp_path / "outputs") / "checkpoints/last/model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"damaged: model\.safetensors"):
+        run()
+
+
+def test_two_processes_cannot_hold_one_run(run: Run, tmp_path: Path) -> None:
+    run("trainer.session_minutes=1e-9")
+    folder = only_run(tmp_path / "outputs")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl,sys,time; f=open(sys.argv[1],'a'); fcntl.flock(f,fcntl.LOCK_EX);"
+         "print('held',flush=True); time.sleep(60)", str(folder / ".lock")],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    try:
+        holder.stdout.readline()
+        with pytest.raises(OutputError, match="Another process"):
+            run()
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+
+
+def test_seeds_have_folders_of_their_own_and_differ(run: Run, tmp_path: Path) -> None:
+    run("seed=1")
+    run("seed=2")
+    one, two = sorted((tmp_path / "outputs").glob("*/*/seed-*"))
+    assert one.parent == two.parent
+    assert metrics(one) != metrics(two)
+
+
+def test_debug_overfit_drives_a_batch_to_near_zero(tmp_path: Path, cache: Path) -> None:
+    from rich.console import Console
+
+    from nano_llm.config.compose import compose_config
+    from nano_llm.session import run_session
+
+    chosen = ["debug=overfit", "scale=tiny", "trainer.batch_size=4", f"paths.cache={cache}"]
+    summary = run_session(compose_config([*chosen, f"paths.outputs={tmp_path}"]), chosen, Console(quiet=True))
+    assert summary is not None
+    assert summary["metrics"]["train_ce"] < 0.3
+    assert math.isfinite(summary["metrics"]["val_bpb"])
+
+
+def test_metrics_survive_a_torn_line(run: Run, tmp_path: Path) -> None:
+    run("trainer.session_minutes=1e-9")
+    path = only_run(tmp_path / "outputs") / "metrics.jsonl"
+    path.write_text('{"split": "train", "step": 99, "tra')
+    assert run() is not None
+    assert [row["step"] for row in metrics(path.parent)] == [2, 4, 5, 6, 8, 10, 10, 12, 12]
+
+
+def test_no_temporary_file_is_left_behind(run: Run, tmp_path: Path) -> None:
+    run()
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".tmp", ".new", ".old"))]

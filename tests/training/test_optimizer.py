@@ -1,0 +1,80 @@
+"""Optimizer groups: every parameter once, decay and Muon only where they belong."""
+
+import pytest
+import torch
+
+from nano_llm.config.compose import compose_config
+from nano_llm.model.language_model import LanguageModel
+from nano_llm.training.optimizer import Optimizer, hidden_matrices
+
+PASS_THROUGH = torch.amp.GradScaler("cpu", enabled=False)
+
+
+def build(*overrides: str) -> tuple[LanguageModel, Optimizer]:
+    config = compose_config(["scale=tiny", *overrides])
+    torch.manual_seed(0)
+    model = LanguageModel(config.model, config.scale, 32, 16)
+    return model, Optimizer(config.optimizer, model)
+
+
+def names(model: LanguageModel, parameters: list[torch.Tensor]) -> set[str]:
+    ids = {id(p) for p in parameters}
+    return {name for name, p in model.named_parameters() if id(p) in ids}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "reference"])
+@pytest.mark.parametrize("model", ["vanilla", "interblock", "tarnet"])
+def test_every_trainable_parameter_is_in_exactly_one_group(model: str, optimizer: str) -> None:
+    built, grouped = build(f"model={model}", f"optimizer={optimizer}")
+    ids = [id(p) for group in grouped._groups() for p in group["params"]]
+    assert sorted(ids) == sorted(id(p) for p in built.parameters() if p.requires_grad)
+
+
+def test_decay_spares_vectors_and_queries() -> None:
+    model, optimizer = build("model=interblock")
+    spared = names(model, [p for g in optimizer._groups() if g["weight_decay"] == 0 for p in g["params"]])
+    shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+    assert spared == {name for name, shape in shapes.items() if len(shape) == 1 or min(shape) == 1}
+    assert spared
+
+
+def test_the_reference_decays_everything() -> None:
+    _, optimizer = build("optimizer=reference")
+    assert {g["weight_decay"] for g in optimizer._groups()} == {0.01}
+
+
+def test_muon_takes_the_linear_maps_of_the_layers_only() -> None:
+    model, _ = build("model=tarnet", "optimizer=muon")
+    taken = names(model, hidden_matrices(model))
+    assert taken
+    assert all(name.startswith("trunk.layers") and name.endswith("weight") for name in taken)
+    assert not any("norm" in name for name in taken)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_restored_optimizer_takes_the_same_next_step(optimizer: str) -> None:
+    models = [build(f"optimizer={optimizer}") for _ in range(2)]
+    tokens_BT = torch.randint(0, 32, (2, 8))
+
+    def step(model: LanguageModel, optimizer: Optimizer) -> None:
+        model.eval()
+        model(tokens_BT).square().mean().backward()
+        optimizer.step(0.5, PASS_THROUGH)
+
+    (one, first), (other, second) = models
+    step(one, first)
+    other.load_state_dict(one.state_dict())
+    second.load_tensors({name: tensor.clone() for name, tensor in first.tensors().items()})
+    step(one, first)
+    step(other, second)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_clipping_returns_the_norm_before_and_bounds_it_after() -> None:
+    model, optimizer = build("optimizer.grad_clip=0.1")
+    for p in optimizer.parameters:
+        p.grad = torch.ones_like(p)
+    expected = sum(p.numel() for p in optimizer.parameters) ** 0.5
+    assert float(optimizer.clip()) == pytest.approx(expected, rel=1e-5)
+    assert sum(float(p.grad.square().sum()) for p in optimizer.parameters if p.grad is not None) ** 0.5 <= 0.1001
+    assert model is not None
