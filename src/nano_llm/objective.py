@@ -7,19 +7,19 @@ batches are added first and divided once.
 """
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import LongTensor, Tensor
+from torch import Tensor
 
 from nano_llm.config.schema import LossAverage, ModelConfig, SeparationKind, TwoHeadConfig
-
-IGNORE = -100
-"""The target of a position that is not scored."""
+from nano_llm.data.batches import IGNORE
 
 
-class Sum(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sum:
     """A differentiable sum and the number of its summands, both scalars."""
 
     total: Tensor
@@ -45,7 +45,7 @@ class Objective:
         if isinstance(model, TwoHeadConfig) and model.separation.kind is SeparationKind.js:
             self.js_weight = model.separation.weight
 
-    def terms(self, logits_BTKV: Tensor, targets_BT: LongTensor, treatment_B: LongTensor) -> dict[str, Sum]:
+    def terms(self, logits_BTKV: Tensor, targets_BT: Tensor, treatment_B: Tensor) -> dict[str, Sum]:
         """The sums over scored positions, for metrics and for the loss.
 
         Args:
@@ -66,7 +66,7 @@ class Objective:
             totals["js"] = jensen_shannon(logits_BTKV).masked_fill(targets_BT == IGNORE, 0.0).sum()
         return {name: Sum(total, counts[name]) for name, total in totals.items()}
 
-    def counts(self, targets_BT: LongTensor) -> dict[str, Tensor]:
+    def counts(self, targets_BT: Tensor) -> dict[str, Tensor]:
         """The denominators of all terms, from the targets alone, so that micro-batches can be counted first."""
         scored_BT = targets_BT != IGNORE
         num_scored = scored_BT.sum()
@@ -86,7 +86,7 @@ class Objective:
         return loss
 
 
-def factual(logits_BTKV: Tensor, treatment_B: LongTensor) -> Tensor:
+def factual(logits_BTKV: Tensor, treatment_B: Tensor) -> Tensor:
     """The logits (B, T, V) of each window's factual outcome; those of the only outcome, if there is one."""
     if logits_BTKV.shape[2] == 1:
         return logits_BTKV[:, :, 0]
@@ -94,7 +94,7 @@ def factual(logits_BTKV: Tensor, treatment_B: LongTensor) -> Tensor:
     return torch.where(treatment_B.bool()[:, None, None], y1_BTV, y0_BTV)
 
 
-def cross_entropy(logits_BTV: Tensor, targets_BT: LongTensor) -> Tensor:
+def cross_entropy(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     """Nats of each target (B, T), 0 where it is ``IGNORE``."""
     logits_NV = at_least_fp32(logits_BTV).flatten(0, 1)
     nll_N = F.cross_entropy(logits_NV, targets_BT.flatten(), ignore_index=IGNORE, reduction="none")
@@ -133,5 +133,5 @@ class _JensenShannon(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (grad_logits,) = ctx.saved_tensors
+        grad_logits: Tensor = ctx.saved_tensors[0]
         return grad_logits * grads[0][..., None, None]

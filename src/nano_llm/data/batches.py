@@ -41,13 +41,10 @@ class Batch:
         """Return the batch on a device, without waiting for the copy."""
         if device.type == "cpu":
             return self
-        moved = (getattr(self, f.name) for f in fields(self))
-        return Batch(
-            *(
-                tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-                for tensor in moved
-            )
-        )
+        tensors = (getattr(self, field.name) for field in fields(self))
+        if device.type == "cuda":
+            return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors))
+        return Batch(*(tensor.to(device) for tensor in tensors))
 
 
 @dataclass(frozen=True, slots=True, order=True)

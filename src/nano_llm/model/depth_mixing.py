@@ -62,54 +62,64 @@ def plan_mixes(num_layers: int, macro_block_size: int, max_snapshots: int, final
 
 
 class _Scores(torch.autograd.Function):
-    """s = <v, u> (mean(v^2) + EPS)^(-1/2) for every row u: (B, T, D), (Q, D) -> (Q, B, T)."""
+    """s = <v, u> (mean(v^2) + EPS)^(-1/2) for every row u: (B, T, D), (Q, D) -> (Q, B, T); and v itself.
+
+    Handing v on lets its later gradients arrive here and be added in the same pass; as a second use of v they
+    would cost autograd a sum of their own.
+    """
 
     @staticmethod
-    def forward(ctx: Any, source: Tensor, folded: Tensor) -> Tensor:
-        source_ND = source.flatten(0, -2)
+    def forward(ctx: Any, source: Tensor, folded: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        source_ND = source.flatten(0, 1)
         scale_N = torch.rsqrt(torch.linalg.vector_norm(source_ND, dim=-1).square() / source.shape[-1] + EPS)
         scores_QN = (folded @ source_ND.mT) * scale_N
         ctx.save_for_backward(source, folded, scale_N, scores_QN)
-        return scores_QN.view(-1, *source.shape[:-1])
+        return scores_QN.unflatten(1, source.shape[:2]), source
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         source, folded, scale_N, scores_QN = ctx.saved_tensors
-        source_ND = source.flatten(0, -2)
-        grad_QN = grads[0].reshape(scores_QN.shape)
-        scaled_QN = grad_QN * scale_N
+        grad_scores, later = grads
+        source_ND = source.flatten(0, 1)
+        scaled_QN = grad_scores.flatten(1) * scale_N
         # d r / d v = -r^3 v / D holds with EPS too, because r contains it.
-        shrink_N = (grad_QN * scores_QN).sum(0) * scale_N.square() / source.shape[-1]
-        grad_source_ND = torch.addcmul(scaled_QN.mT @ folded, source_ND, shrink_N[:, None], value=-1)
-        return grad_source_ND.view(source.shape), scaled_QN @ source_ND
+        shrink_N = (scaled_QN * scores_QN).sum(0) * scale_N / -source.shape[-1]
+        grad_ND = torch.addmm(later.flatten(0, 1), scaled_QN.mT, folded)
+        grad_ND.addcmul_(source_ND, shrink_N.unsqueeze(-1))
+        return grad_ND.view(source.shape), scaled_QN @ source_ND
 
 
 class _WeightedSum(torch.autograd.Function):
-    """h = sum_i a_i v_i: weights (S, B, T) and S tensors (B, T, D) -> (B, T, D)."""
+    """h = sum_i a_i v_i: weights (S, B, T) and S tensors (B, T, D) -> (B, T, D); and the tensors themselves."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, *sources: Tensor) -> Tensor:
+    def forward(ctx: Any, weights: Tensor, *sources: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(weights, *sources)
         mixed = weights[0].unsqueeze(-1) * sources[0]
         for weight, source in zip(weights[1:], sources[1:], strict=True):
-            mixed = mixed.addcmul_(weight.unsqueeze(-1), source.to(weights.dtype))
-        return mixed
+            mixed.addcmul_(weight.unsqueeze(-1), source)
+        return mixed, *sources
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, ...]:
         weights, *sources = ctx.saved_tensors
-        grad_weights = torch.stack([(grads[0] * source).sum(-1) for source in sources])
+        grad, *later_grads = grads
+        assert grad is not None, "a mix that nothing reads"
+        grad_weights = torch.stack([(grad * source).sum(-1) for source in sources])
         grad_sources = [
-            (weight.unsqueeze(-1) * grads[0]).to(source.dtype) for weight, source in zip(weights, sources, strict=True)
+            weight * grad if later is None else torch.addcmul(later, weight, grad)
+            for weight, later in zip(weights.unsqueeze(-1), later_grads, strict=True)
         ]
         return grad_weights, *grad_sources
 
 
-def score(source_BTD: Tensor, folded_QD: Tensor) -> Tensor:
-    """Logits (Q, B, T) of a source for the folded queries of its readers, in the queries' precision."""
+def score(source_BTD: Tensor, folded_QD: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (Q, B, T) of a source for the folded queries of its readers; and the source, for those readers."""
     with torch.autocast(source_BTD.device.type, enabled=False):
-        scores: Tensor = _Scores.apply(source_BTD.to(folded_QD.dtype), folded_QD)
-    return scores
+        scores_QBT, source_BTD = _Scores.apply(source_BTD.to(folded_QD.dtype), folded_QD)
+    return scores_QBT, source_BTD
 
 
 class DepthMemory:
@@ -119,30 +129,34 @@ class DepthMemory:
         self._mixes = mixes
         self._folded = folded  # one row D for each mix that has a choice
         self._snapshots: list[Tensor] = []
-        self._scores: list[dict[int, Tensor]] = []
+        self._scores: list[dict[int, Tensor]] = []  # (B, T) for each mix that reads the snapshot
 
     def keep(self, snapshot_BTD: Tensor) -> None:
         """Take the next snapshot; the embedding is the first."""
         number = len(self._snapshots)
         readers = [m for m in self._folded if number in self._mixes[m].snapshots]
-        self._snapshots.append(snapshot_BTD)
         self._scores.append({})
         if readers:
-            scores_QBT = score(snapshot_BTD, torch.stack([self._folded[m] for m in readers]))
+            folded_QD = torch.stack([self._folded[m] for m in readers])
+            scores_QBT, snapshot_BTD = score(snapshot_BTD, folded_QD)
             self._scores[number] = dict(zip(readers, scores_QBT.unbind(0), strict=True))
+        self._snapshots.append(snapshot_BTD)
 
     def mix(self, index: int, partial_BTD: Tensor | None = None) -> Tensor:
         """The input (B, T, D) of the sublayer with this number; ``partial_BTD`` if its plan names a partial."""
         snapshots = self._mixes[index].snapshots
         sources = [self._snapshots[s] for s in snapshots]
-        scores = [self._scores[s][index] for s in snapshots if index in self._folded]
-        if partial_BTD is not None:
-            sources.append(partial_BTD)
-            scores.append(score(partial_BTD, self._folded[index][None])[0])
-        if len(sources) == 1:
+        if self._mixes[index].num_sources == 1:
             return sources[0]
-        mixed: Tensor = _WeightedSum.apply(torch.stack(scores).softmax(0), *sources)
-        return mixed
+        scores = [self._scores[s][index] for s in snapshots]
+        if partial_BTD is not None:
+            scores_1BT, partial_BTD = score(partial_BTD, self._folded[index][None])
+            sources.append(partial_BTD)
+            scores.append(scores_1BT[0])
+        mixed_BTD, *sources = _WeightedSum.apply(torch.stack(scores).softmax(0), *sources)
+        for s, source in zip(snapshots, sources, strict=False):
+            self._snapshots[s] = source
+        return mixed_BTD
 
 
 class DepthMixing(nn.Module):
