@@ -50,6 +50,12 @@ def test_help_lists_choices_and_imports_no_torch() -> None:
     assert "_schema" not in done.stdout
 
 
+def test_flags_with_values_are_not_taken_for_overrides() -> None:
+    done = nano_llm("--cfg", "job", "model=vanila")
+    assert done.returncode == 2
+    assert "1 problem" in done.stderr
+
+
 def test_cfg_prints_a_resolved_group() -> None:
     done = nano_llm("--cfg", "job", "--resolve", "-p", "model.separation")
     assert done.returncode == 0

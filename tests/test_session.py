@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from nano_llm import checkpoint
+from nano_llm.config.compose import compose_config
 from nano_llm.errors import CheckpointError, NonFiniteError, OutputError
-from nano_llm.session import Session
+from nano_llm.session import Session, run_session
+from nano_llm.training import loop
 from tiny_run import TINY_RUN, Run, only_run
 
 TIMES = {"training_seconds", "tokens_per_second"}
@@ -75,7 +79,10 @@ def test_the_same_command_again_reports_and_changes_nothing(run: Run, tmp_path: 
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("overrides", [[], ["optimizer=muon", "model=vanilla"], ["trainer.num_micro_batches=3"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [[], ["optimizer=adamw", "model=vanilla"], ["trainer.num_micro_batches=3", "trainer.eval_every=null"]],
+)
 @pytest.mark.parametrize("cut", [4, 9])
 def test_a_killed_run_resumes_bit_for_bit(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], cut: int
@@ -161,6 +168,121 @@ def test_a_session_stops_at_its_time_and_goes_on_in_the_next(run: Run, tmp_path:
     assert summary["steps"] == 12
 
 
+def test_early_stopping_survives_a_cut(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = (
+        "optimizer.lr=1e-12",
+        "optimizer=adamw",
+        "trainer.patience=2",
+        "trainer.max_steps=100",
+        "trainer.eval_every=3",
+    )
+    run(*settings, outputs="undisturbed")
+    validates = Session.on_validation
+
+    def kill(self: Session, state: Any, figures: Any, is_best: bool) -> None:
+        validates(self, state, figures, is_best)
+        if state.spent.steps == 6:
+            raise Killed
+
+    monkeypatch.setattr(Session, "on_validation", kill)
+    with pytest.raises(Killed):
+        run(*settings, "trainer.checkpoint_minutes=0", outputs="cut")
+    monkeypatch.undo()
+    run(*settings, "trainer.checkpoint_minutes=0", outputs="cut")
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), only_run(tmp_path / "cut"))
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_a_signal_during_a_validation_keeps_the_state_and_repeats_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    run(outputs="undisturbed")
+    between = Session._between_batches
+    count = 0
+
+    def interrupt(self: Session) -> None:
+        nonlocal count
+        count += 1
+        if count == calls:
+            os.kill(os.getpid(), signal.SIGTERM)
+        between(self)
+
+    monkeypatch.setattr(Session, "_between_batches", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        run("trainer.eval_batch_size=4", outputs="cut")
+    assert caught.value.code == 143
+    monkeypatch.undo()
+    run("trainer.eval_batch_size=4", outputs="cut")
+    assert metrics(only_run(tmp_path / "undisturbed"))[-1]["step"] == metrics(only_run(tmp_path / "cut"))[-1]["step"]
+    one, other = weights(only_run(tmp_path / "undisturbed")), weights(only_run(tmp_path / "cut"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_second_signal_in_a_step_leaves_the_last_save_alone(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(outputs="undisturbed")
+    real = loop.train_step
+    steps = []
+
+    def insist(*arguments: Any) -> torch.Tensor:
+        steps.append(real(*arguments))
+        if len(steps) == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return steps[-1]
+
+    monkeypatch.setattr(loop, "train_step", insist)
+    with pytest.raises(SystemExit) as caught:
+        run("trainer.checkpoint_minutes=0", outputs="cut")
+    assert caught.value.code == 130
+    monkeypatch.undo()
+    folder = only_run(tmp_path / "cut")
+    assert checkpoint.load(folder / "checkpoints/last").metrics["step"] == 6
+    run("trainer.checkpoint_minutes=0", outputs="cut")
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), folder)
+
+
+@pytest.mark.parametrize("name", ["status.json", "metrics.jsonl", "summary.json"])
+def test_a_side_file_that_is_not_text_does_not_block_the_run(run: Run, tmp_path: Path, name: str) -> None:
+    first = run()
+    (only_run(tmp_path / "outputs") / name).write_bytes(b"\xff{")
+    again = run()
+    assert first is not None
+    assert again is not None
+    assert again["metrics"] == first["metrics"]
+
+
+def test_an_early_end_still_logs_what_was_trained(run: Run) -> None:
+    summary = run("trainer.max_steps=3", "trainer.log_every=50")
+    assert summary is not None
+    assert summary["metrics"]["train_ce"] > 1
+
+
+def test_protocol_reference_scores_whole_reviews_for_bits_per_byte(run: Run, tmp_path: Path) -> None:
+    """Its windows lose tails, so validations leave ``val_bpb`` out and the end scores covering windows."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    folder = tmp_path / "imdb/plain_text"
+    folder.mkdir(parents=True)
+    texts = [f"review {i} was {'very ' * (i % 40)}{word}." for i in range(20) for word in ("good", "bad")]
+    for split in ("train", "test"):
+        table = pyarrow.table({"text": texts, "label": [1, 0] * 20})
+        parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+    chosen = [
+        "experiment=reference", f"data.path={tmp_path}/imdb", "data.window_length=64", "data.tokenizer.vocab_size=80",
+        "scale=tiny", "trainer.max_epochs=1", "trainer.batch_size=8", "trainer.device=cpu",
+        f"paths.cache={tmp_path}/cache", f"paths.outputs={tmp_path}/outputs",
+    ]  # fmt: skip
+    summary = run_session(compose_config(chosen), chosen, Console(quiet=True))
+    assert summary is not None
+    assert "val_bpb" in summary["metrics"]
+    rows = [row for row in metrics(only_run(tmp_path / "outputs")) if row["split"] == "validation"]
+    assert rows
+    assert not any("val_bpb" in row for row in rows)
+
+
 def test_a_loss_that_is_not_finite_ends_with_the_step_and_the_last_good_state(run: Run, tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"Step \d+ .*optimizer\.lr"):
         run("optimizer.lr=1e30", "optimizer.grad_clip=null", "trainer.checkpoint_minutes=0", "trainer.log_every=1")
@@ -168,11 +290,12 @@ def test_a_loss_that_is_not_finite_ends_with_the_step_and_the_last_good_state(ru
     status = json.loads((folder / "status.json").read_text())
     assert status["state"] == "failed"
     assert "not finite" in status["error"]
+    assert "last good state" in status["error"]
     assert all(tensor.isfinite().all() for tensor in weights(folder).values())
 
 
 def test_early_stopping_ends_after_patience(run: Run) -> None:
-    summary = run("optimizer.lr=1e-12", "trainer.patience=2", "trainer.max_steps=100", "schedule=constant")
+    summary = run("optimizer=adamw", "optimizer.lr=1e-12", "trainer.patience=2", "trainer.max_steps=100")
     assert summary is not None
     assert summary["steps"] <= 20
 
@@ -180,16 +303,16 @@ def test_early_stopping_ends_after_patience(run: Run) -> None:
 def test_a_full_disk_is_explained_and_the_old_checkpoint_stays(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = checkpoint.save_file
+    real = os.fsync
     calls = []
 
-    def full(tensors: Any, path: Path) -> None:
-        calls.append(path)
-        if len(calls) > 5:
-            raise OSError(28, "No space left on device", str(path))
-        real(tensors, path)
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 60:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="disk is full"):
         run("trainer.checkpoint_minutes=0")
     folder = only_run(tmp_path / "outputs")
@@ -237,11 +360,6 @@ def test_seeds_have_folders_of_their_own_and_differ(run: Run, tmp_path: Path) ->
 
 
 def test_debug_overfit_drives_a_batch_to_near_zero(tmp_path: Path, cache: Path) -> None:
-    from rich.console import Console
-
-    from nano_llm.config.compose import compose_config
-    from nano_llm.session import run_session
-
     chosen = ["debug=overfit", "scale=tiny", "trainer.batch_size=4", f"paths.cache={cache}"]
     summary = run_session(compose_config([*chosen, f"paths.outputs={tmp_path}"]), chosen, Console(quiet=True))
     assert summary is not None

@@ -6,10 +6,12 @@ from typing import Any
 
 TINY_RUN = (
     "data=scm",
+    "optimizer=muon",
     "data.num_train=60",
     "data.num_validation=12",
     "data.num_test=12",
     "scale=tiny",
+    "model.dropout=0.1",
     "trainer.batch_size=8",
     "trainer.max_epochs=null",
     "trainer.max_steps=12",

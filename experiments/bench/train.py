@@ -3,6 +3,7 @@
     make bench                                              # nano and w512, minutes on two cores
     python experiments/bench/train.py --scales nano --repeats 20
 
+All with dropout 0.1, the default of GPT-2, since cheap dropout is part of what is measured.
 The models take turns, so that a slow moment of the machine hits all alike; figures are medians over the turns, and
 ratios are medians of ratios within a turn. GPT-2 is transformers' own, with dropout as by default, in a plain
 loop: forward with labels, backward, clip, AdamW. Run it alone: another busy process halves every figure.
@@ -29,7 +30,7 @@ from nano_llm.training.machine import find_machine
 from nano_llm.training.optimizer import Optimizer
 from nano_llm.training.step import train_step
 
-VOCAB_SIZE, ROWS, WINDOW = 256, 16, 256
+VOCAB_SIZE, ROWS, WINDOW, DROPOUT = 256, 16, 256, 0.1
 TARGETS = ROWS * (WINDOW - 1)
 
 
@@ -85,9 +86,10 @@ def timed(step: Callable[[], object]) -> float:
 def measure(scale: str, repeats: int) -> dict[str, Any]:
     """Let the models take turns at one scale."""
     steps = {
-        "vanilla": our_step([f"scale={scale}", "model=vanilla", "trainer.device=cpu"]),
-        "interblock": our_step([f"scale={scale}", "model=interblock", "trainer.device=cpu"]),
-        "tarnet": our_step([f"scale={scale}", "model=tarnet", "trainer.device=cpu"]),
+        **{
+            name: our_step([f"scale={scale}", f"model={name}", f"model.dropout={DROPOUT}", "trainer.device=cpu"])
+            for name in ("vanilla", "interblock", "tarnet")
+        },
         "gpt2": gpt2_step(compose_config([f"scale={scale}"]).scale),
     }
     for step in steps.values():
@@ -134,7 +136,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("train.json"))
     given = parser.parse_args()
     results = {
-        "batch": {"rows": ROWS, "window": WINDOW, "vocabulary": VOCAB_SIZE, "dropout": 0.1},
+        "batch": {"rows": ROWS, "window": WINDOW, "vocabulary": VOCAB_SIZE, "dropout": DROPOUT},
         "repeats": given.repeats,
         "matrix_product_gflops": matrix_product_gflops(),
         "scales": {scale: measure(scale, given.repeats) for scale in given.scales},

@@ -2,7 +2,7 @@
 
     <run>/checkpoints/best/
       model.safetensors   weights
-      config.json         the run's configuration, with the vocabulary size
+      config.json         the run's configuration
       tokenizer.json      the tokenizer, in the format of the `tokenizers` library
       metrics.json        step and figures at the time of saving
       training.safetensors, training.json   (`last` only) optimizer, random state, position: what resuming needs
@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from nano_llm.config.identity import to_plain
@@ -26,7 +27,7 @@ from nano_llm.config.schema import Config
 from nano_llm.config.stored import from_plain
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, ConfigError
-from nano_llm.files import replaced_folder, retired, sha256, write_json, write_text
+from nano_llm.files import replaced_folder, retired, sha256, write_bytes, write_json, write_text
 from nano_llm.model.language_model import LanguageModel
 
 FORMAT = 1
@@ -157,7 +158,7 @@ def _intact(path: Path, digest: str) -> bool:
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    write_bytes(path, serialize({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:

@@ -37,7 +37,12 @@ def explained_writes(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by new text; a reader sees the old or the new content, never a part.
+    """Replace a file by new text, in the manner of `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by new content; a reader sees the old or the new one, never a part.
 
     Raises:
         OutputError: The file cannot be written.
@@ -45,8 +50,8 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained_writes(path):
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

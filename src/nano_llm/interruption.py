@@ -4,8 +4,11 @@ import signal
 from types import FrameType
 
 
-class Interrupted(Exception):  # noqa: N818  a request, not an error
-    """The user or the system asked the process to stop; work can resume."""
+class Interrupted(BaseException):
+    """The user or the system asked the process to stop; work can resume.
+
+    Like KeyboardInterrupt it is no Exception, so that code which catches those does not swallow it.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

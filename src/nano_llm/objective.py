@@ -17,6 +17,9 @@ from torch import Tensor
 from nano_llm.config.schema import LossAverage, ModelConfig, SeparationKind, TwoHeadConfig
 from nano_llm.data.batches import IGNORE
 
+CACHED_LOGITS = 1 << 17
+"""Logits whose divergence a CPU works out at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sum:
@@ -58,12 +61,15 @@ class Objective:
             windows' mean nats; ``js``, if it is rewarded: the divergence of the outcomes.
         """
         counts = self.counts(targets_BT)
-        nll_BT = cross_entropy(factual(logits_BTKV, treatment_B), targets_BT)
+        if self.js_weight > 0:
+            nll_BT, js_BT = two_outcomes(logits_BTKV, targets_BT, treatment_B)
+        else:
+            nll_BT, js_BT = cross_entropy(factual(logits_BTKV, treatment_B), targets_BT), None
         totals = {"ce": nll_BT.sum()}
         if self.averages_rows:
             totals["row_ce"] = (nll_BT.sum(1) / (targets_BT != IGNORE).sum(1).clamp(min=1)).sum()
-        if self.js_weight > 0:
-            totals["js"] = jensen_shannon(logits_BTKV).masked_fill(targets_BT == IGNORE, 0.0).sum()
+        if js_BT is not None:
+            totals["js"] = js_BT.sum()
         return {name: Sum(total, counts[name]) for name, total in totals.items()}
 
     def counts(self, targets_BT: Tensor) -> dict[str, Tensor]:
@@ -89,7 +95,7 @@ class Objective:
 def factual(logits_BTKV: Tensor, treatment_B: Tensor) -> Tensor:
     """The logits (B, T, V) of each window's factual outcome; those of the only outcome, if there is one."""
     if logits_BTKV.shape[2] == 1:
-        return logits_BTKV[:, :, 0]
+        return logits_BTKV.squeeze(2)
     y0_BTV, y1_BTV = logits_BTKV.unbind(2)
     return torch.where(treatment_B.bool()[:, None, None], y1_BTV, y0_BTV)
 
@@ -101,10 +107,25 @@ def cross_entropy(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     return nll_N.view(targets_BT.shape)
 
 
+def two_outcomes(logits_BTKV: Tensor, targets_BT: Tensor, treatment_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Nats of each target under its factual outcome, and divergence of the outcomes; 0 where ``IGNORE``.
+
+    The Jensen-Shannon divergence lies in [0, ln 2] and is finite, like its gradient, for all finite logits.
+
+    Returns:
+        Two tensors (B, T).
+    """
+    ignored_BT = targets_BT == IGNORE
+    factual_BT = treatment_B[:, None] * logits_BTKV.shape[-1] + targets_BT.masked_fill(ignored_BT, 0)
+    nll_N, js_N = _TwoOutcomes.apply(logits_BTKV.flatten(0, 1), factual_BT.view(-1, 1))
+    nll_BT, js_BT = (x_N.view(targets_BT.shape).masked_fill(ignored_BT, 0.0) for x_N in (nll_N, js_N))
+    return nll_BT, js_BT
+
+
 def jensen_shannon(logits_BTKV: Tensor) -> Tensor:
-    """Divergence of the two outcomes at each position (B, T), in [0, ln 2] nats; finite for finite logits."""
-    js_BT: Tensor = _JensenShannon.apply(at_least_fp32(logits_BTKV))
-    return js_BT
+    """Divergence of the two outcomes at every position (B, T), in nats."""
+    tokens_BT = torch.zeros(logits_BTKV.shape[:2], dtype=torch.long, device=logits_BTKV.device)
+    return two_outcomes(logits_BTKV, tokens_BT, tokens_BT[:, 0])[1]
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
@@ -112,26 +133,50 @@ def at_least_fp32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-class _JensenShannon(torch.autograd.Function):
-    """JS = (KL(p0 | m) + KL(p1 | m)) / 2 with m = (p0 + p1) / 2, from logits (..., 2, V).
+class _TwoOutcomes(torch.autograd.Function):
+    """Cross-entropy and Jensen-Shannon divergence from one softmax: (N, 2, V), (N, 1) -> (N,), (N,).
 
-    With d = log p1 - log p0, log p0 - log m = -a and log p1 - log m = d - a, where a = softplus(d) - ln 2: no
-    logarithm of a probability that may be 0 is ever taken. The gradient for the logits of outcome k is
-    p_k (log p_k - log m - KL_k) / 2.
+    JS = (KL(p0 | m) + KL(p1 | m)) / 2 with m = (p0 + p1) / 2. With d = log p1 - log p0,
+
+        log p0 - log m = ln 2 - softplus(d)      log p1 - log m = ln 2 - softplus(-d),
+
+    and softplus(d) = max(d, 0) + softplus(-|d|): no logarithm of a probability, which may be 0, is ever taken.
+    The gradient for the logits of outcome k is p_k (log p_k - log m - KL_k) / 2.
+
+    The second argument numbers the factual targets: outcome * V + token.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor) -> Tensor:
-        log_p = logits.log_softmax(-1)
-        d = log_p[..., 1, :] - log_p[..., 0, :]
-        a = F.softplus(d) - math.log(2)
-        log_ratio = torch.stack((-a, d - a), dim=-2)
-        p = log_p.exp()
-        kl = (p * log_ratio).sum(-1, keepdim=True)
-        ctx.save_for_backward(p.mul_(log_ratio - kl).mul_(0.5))
-        return kl.mean((-2, -1))
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        p = torch.empty_like(logits, dtype=torch.promote_types(logits.dtype, torch.float32))
+        grad_js = torch.empty_like(p)
+        nll, js = [], []
+        for rows in _row_chunks(logits):
+            log_p = logits[rows].to(p.dtype).log_softmax(-1)
+            nll.append(-log_p.flatten(1).gather(1, targets[rows]))
+            d = log_p[:, 1] - log_p[:, 0]
+            small = F.softplus(-d.abs()).neg_().add_(math.log(2))
+            log_ratio = torch.stack((small - d.clamp(min=0), small + d.clamp(max=0)), dim=1)
+            probabilities = torch.exp(log_p, out=p[rows])
+            kl = (probabilities * log_ratio).sum(-1, keepdim=True)
+            js.append(kl.mean(1))
+            torch.mul(log_ratio.sub_(kl).mul_(0.5), probabilities, out=grad_js[rows])
+        ctx.save_for_backward(p, grad_js, targets)
+        ctx.dtype = logits.dtype
+        return torch.cat(nll).squeeze(-1), torch.cat(js).squeeze(-1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        grad_logits: Tensor = ctx.saved_tensors[0]
-        return grad_logits * grads[0][..., None, None]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        p, grad_js, targets = ctx.saved_tensors
+        grad_nll, weight_js = (grad.unsqueeze(-1) for grad in grads)
+        factual = torch.stack((targets < p.shape[-1], targets >= p.shape[-1]), dim=1).to(p.dtype)
+        grad = (grad_js * weight_js.unsqueeze(-1)).addcmul_(p, factual * grad_nll.unsqueeze(-1))
+        grad.flatten(1).scatter_add_(1, targets, -grad_nll)
+        return grad.to(ctx.dtype), None
+
+
+def _row_chunks(logits: Tensor) -> list[slice]:
+    """Rows (N, ...) handled at once: on a CPU so few that what is computed of them stays in the cache."""
+    cached = logits.device.type == "cpu" and not torch.compiler.is_compiling()
+    step = max(CACHED_LOGITS // logits[0].numel(), 1) if cached else len(logits)
+    return [slice(start, start + step) for start in range(0, len(logits), step)]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -68,8 +69,7 @@ def _explanation(error: Exception) -> str:
     """Explain why the configuration does not compose."""
     from nano_llm.config.compose import explain
 
-    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    return explain(overrides) or str(error)
+    return explain(get_args_parser().parse_args(sys.argv[1:]).overrides) or str(error)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """One session of a run: data, model, objective, training, evaluation, and the folder that keeps them."""
 
-import json
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -16,9 +16,8 @@ from nano_llm.checkpoint import TrainingState, build_model
 from nano_llm.config.identity import arm_id
 from nano_llm.config.schema import Config, TwoHeadConfig
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
-from nano_llm.errors import CheckpointError, NanoLLMError
+from nano_llm.errors import CheckpointError, NanoLLMError, NonFiniteError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
-from nano_llm.files import write_json
 from nano_llm.interruption import Interrupted, Interruption
 from nano_llm.model.accounting import forward_flops_per_token, num_parameters
 from nano_llm.model.language_model import LanguageModel
@@ -30,6 +29,9 @@ from nano_llm.training.machine import Machine, find_machine
 from nano_llm.training.state import State
 
 Summary = dict[str, Any]
+
+COVERING = "validation_covering"
+"""The windows that score every byte of the validation reviews, where ``validation`` has the reference's."""
 
 
 def run_session(config: Config, overrides: Sequence[str], console: Console) -> Summary | None:
@@ -43,12 +45,16 @@ def run_session(config: Config, overrides: Sequence[str], console: Console) -> S
         SystemExit: Status 130 or 143 after SIGINT or SIGTERM; the run can resume.
     """
     machine = find_machine(config.trainer)
+    # What ``auto`` stands for here changes the numbers, so it belongs to the run's identity.
+    config = replace(config, trainer=replace(config.trainer, precision=machine.precision))
     num_outcomes = 2 if isinstance(config.model, TwoHeadConfig) else 1
     run_id = arm_id(config, fingerprint(config.data, config.protocol, num_outcomes))
-    path = Path(config.paths.outputs) / config.study / f"{config.name}-{run_id}" / f"seed-{config.seed}"
+    path = Path(config.paths.outputs).expanduser() / config.study / f"{config.name}-{run_id}" / f"seed-{config.seed}"
     with RunFolder(path, console) as folder, Interruption() as interruption:
-        if folder.status().get("state") == "finished":
-            return _report_done(folder, console)
+        if (summary := folder.summary()) is not None:
+            console.print("This run is finished already; another seed or setting makes a new one.")
+            console.print("\n".join(summary_lines(summary, path)), highlight=False, markup=False, soft_wrap=True)
+            return summary
         folder.say(f"Run {path}")
         folder.set_status("running", phase="data")
         try:
@@ -105,7 +111,6 @@ class Session:
             data.windows["train"],
             machine,
             validate=self._validate,
-            state=State(),
             flops_per_token=3 * forward_flops_per_token(self._model, config.data.window_length),
         )
         if checkpoint.exists(self._last):
@@ -113,7 +118,7 @@ class Session:
         folder.open_metrics(self._training.state.spent.steps)
         folder.say(
             f"{num_parameters(self._model):,} parameters, {len(data.windows['train']):,} training windows, "
-            f"{machine.name}, {str(machine.dtype).removeprefix('torch.')}"
+            f"{machine.name}, {machine.precision.name}"
         )
 
     # ------------------------------------------------------------------------------------- stages
@@ -124,10 +129,8 @@ class Session:
         try:
             with self._progress:
                 return self._training.run(self)
-        except Interrupted:
-            # Raised inside a validation, which changes nothing: the state is as good as before it.
-            self.on_save(self._training.state)
-            raise
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error} {self._last_good_state()}") from error
         finally:
             self._interruption.patient = False
 
@@ -135,17 +138,16 @@ class Session:
         """Score the best checkpoint once on what selected nothing, and sum up."""
         best = checkpoint.load(self._best)
         model = best.model().to(self._machine.device)
-        figures: Metrics = {"train_ce": self._training.state.train_ce, **best.metrics["validation"]}
+        figures: dict[str, Any] = {"train_ce": self._training.state.train_ce, **best.metrics["validation"]}
         trainer = self._config.trainer
-        if "validation_covering" in self._data.windows:
-            figures["val_bpb"] = self._score(model, "validation_covering", trainer.eval_reviews).bits_per_byte
+        if COVERING in self._data.windows:
+            figures["val_bpb"] = self._score(model, COVERING, trainer.eval_reviews).bits_per_byte
         if "test" in self._data.windows and trainer.test_reviews != 0:
             test = self._score(model, "test", trainer.test_reviews)
-            figures |= test.metrics("test") | {"test_reviews": test.num_reviews}
+            figures |= test.metrics("test")
         summary = self._summary(best.metrics["step"], figures)
         self._folder.write_evaluation("likelihood", {"step": best.metrics["step"], "metrics": figures})
-        write_json(self._folder.path / "summary.json", summary)
-        self._folder.set_status("finished")
+        self._folder.finish(summary)
         self._folder.say("\n".join(summary_lines(summary, self._folder.path)))
         return summary
 
@@ -192,7 +194,23 @@ class Session:
         self._folder.say(f"Resuming after step {self._training.state.spent.steps}")
 
     def _validate(self) -> Metrics:
-        return self._score(self._model, "validation", self._config.trainer.eval_reviews).metrics("val")
+        try:
+            scored = self._score(self._model, "validation", self._config.trainer.eval_reviews)
+        except Interrupted:
+            # A validation changes nothing, so the state is as good as before it.
+            self.on_save(self._training.state)
+            raise
+        figures = scored.metrics("val")
+        if COVERING in self._data.windows:
+            # Windows of the reference lose tails, so their nats are not those of all the bytes.
+            del figures["val_bpb"]
+        return figures
+
+    def _last_good_state(self) -> str:
+        if not checkpoint.exists(self._last):
+            return "No checkpoint had been saved yet."
+        step = checkpoint.load(self._last).metrics["step"]
+        return f"The last good state is {self._last}, after step {step}."
 
     def _score(self, model: LanguageModel, split: str, num_reviews: int | None) -> Likelihood:
         return likelihood(
@@ -230,7 +248,7 @@ class Session:
             "share": min(1.0, self._training.share),
         }
 
-    def _summary(self, best_step: int, figures: Metrics) -> Summary:
+    def _summary(self, best_step: int, figures: dict[str, Any]) -> Summary:
         spent = self._training.state.spent
         return {
             "id": self._run_id,
@@ -241,7 +259,7 @@ class Session:
             "metrics": figures,
             "steps": spent.steps,
             "tokens": spent.tokens,
-            "epochs": spent.windows / len(self._data.windows["train"]),
+            "epochs": self._training.epochs,
             "training_seconds": spent.seconds,
             "tokens_per_second": spent.tokens / spent.seconds,
             "device": self._machine.name,
@@ -257,13 +275,6 @@ def summary_lines(summary: Summary, path: Path) -> list[str]:
         f"({summary['tokens_per_second']:,.0f} tokens/s)",
         f"Everything is in {path}",
     ]
-
-
-def _report_done(folder: RunFolder, console: Console) -> Summary:
-    summary: Summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
-    console.print("This run is finished already; another seed or setting makes a new one.")
-    console.print("\n".join(summary_lines(summary, folder.path)), highlight=False)
-    return summary
 
 
 def _prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

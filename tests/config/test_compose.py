@@ -10,6 +10,8 @@ from nano_llm.config.identity import arm_id, to_plain
 from nano_llm.config.register import SCHEMAS
 from nano_llm.config.schema import InterblockTrunkConfig, SingleHeadConfig, TwoHeadConfig
 from nano_llm.config.stored import from_plain
+from nano_llm.config.strict import NUM_BYTES_AND_SPECIALS
+from nano_llm.data.tokenizer import MIN_BYTE_VOCAB
 from nano_llm.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -95,11 +97,11 @@ def test_all_problems_are_reported_at_once() -> None:
         ("scale.num_heads=3", "multiple of scale.num_heads=3"),
         ("scale.num_heads=128", "even number"),
         ("data=tags", "takes it from the label"),
-        ("data.window_length=40", "too short for the prompt"),
+        ("data.window_length=30", "too short for the prompt"),
         ("data.tokenizer.vocab_size=256", "at least 264"),
         ("data.tokenizer.kind=words", "closed vocabulary"),
         ("trainer.max_epochs=null", "needs a budget"),
-        ("protocol.selection=val_objective", "use val_bpb"),
+        ("protocol.selection=val_objective", "goes with protocol.windows=covering"),
     ],
 )
 def test_a_mistake_is_named_with_its_path_and_remedy(override: str, expected: str) -> None:
@@ -112,6 +114,24 @@ def test_conditions_that_need_each_other_are_checked_together() -> None:
     assert "max_epochs" in problems("schedule=reference", "trainer.max_epochs=null", "trainer.max_steps=5")[0]
     assert "IMDB" in problems("data=scm", "protocol=reference")[0]
     assert "fp16" in problems("trainer.device=cpu", "trainer.precision=fp16")[0]
+
+
+def test_sweeps_are_explained_value_by_value() -> None:
+    (problem,) = problems("model=vanilla,tarnet", "model.separation.weight=1")
+    assert "exists with model=tarnet" in problem
+
+
+def test_a_choice_that_does_not_fit_another_is_named() -> None:
+    (problem,) = problems("model=vanilla", "model/readout=two_head")
+    assert "does not go with model=vanilla" in problem
+
+
+def test_markers_are_budgeted_as_the_tokens_that_they_are() -> None:
+    assert compose_config(["data=scm", "data.window_length=16"]).data.window_length == 16
+
+
+def test_the_smallest_vocabulary_is_the_tokenizers_own() -> None:
+    assert NUM_BYTES_AND_SPECIALS == MIN_BYTE_VOCAB
 
 
 def test_options_leave_schemas_out() -> None:
@@ -136,9 +156,9 @@ def test_arm_id_ignores_what_cannot_change_numbers() -> None:
     "override",
     [
         "optimizer.lr=2e-3",
-        "trainer.batch_size=8",
+        "trainer.batch_size=4",
         "model/trunk=vanilla",
-        "optimizer=muon",
+        "optimizer=adamw",
         "schedule=wsd",
         "scale=mini",
     ],

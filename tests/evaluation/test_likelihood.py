@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from nano_llm.config.compose import compose_config
+from nano_llm.config.schema import Precision
 from nano_llm.data.windows import Windows
 from nano_llm.evaluation.likelihood import Likelihood, evenly_spaced, likelihood
 from nano_llm.model.language_model import LanguageModel
 from nano_llm.objective import Objective
 from nano_llm.training.machine import Machine
 
-CPU = Machine(torch.device("cpu"), torch.float32)
+CPU = Machine(torch.device("cpu"), Precision.fp32)
 
 
 class Table(nn.Module):

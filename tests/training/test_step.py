@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nano_llm.config.compose import compose_config
+from nano_llm.config.schema import Precision
 from nano_llm.data.batches import IGNORE, Batch
 from nano_llm.model.language_model import LanguageModel
 from nano_llm.objective import Objective
@@ -11,12 +12,12 @@ from nano_llm.training.machine import Machine
 from nano_llm.training.optimizer import Optimizer
 from nano_llm.training.step import train_step
 
-CPU = Machine(torch.device("cpu"), torch.float32)
+CPU = Machine(torch.device("cpu"), Precision.fp32)
 
 
 def step_on(sizes: list[int], *overrides: str) -> tuple[list[float], torch.Tensor]:
     """Take one step over eight rows of unequal length, split into micro-batches; return figures and weights."""
-    config = compose_config(["scale=tiny", "model.dropout=0", *overrides])
+    config = compose_config(["scale=tiny", *overrides])
     torch.manual_seed(0)
     model = LanguageModel(config.model, config.scale, 32, 16)
     generator = torch.Generator().manual_seed(1)

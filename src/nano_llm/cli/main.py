@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NanoLLMError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:
+        return 130
     return status
 
 

@@ -63,17 +63,31 @@ def explain(overrides: Sequence[str]) -> str:
     with composing():
         # Choices of groups first: whether a setting exists depends on them.
         for override in sorted(overrides, key=lambda text: "." in text.split("=")[0]):
-            try:
-                compose("config", overrides=[*accepted, override])
-                accepted.append(override)
-            except (HydraException, OmegaConfBaseException) as error:
-                problems.append(_explain_one(override, accepted, error))
+            fitting = []
+            for single in _singles(override):
+                try:
+                    compose("config", overrides=[*accepted, single])
+                    fitting.append(single)
+                except (HydraException, OmegaConfBaseException) as error:
+                    problems.append(_explain_one(single, accepted, error))
+            accepted += fitting[:1]
         composed = compose("config", overrides=accepted)
         try:
             convert(composed)
         except ConfigError as error:
             problems.extend(line.removeprefix("  - ") for line in str(error).splitlines()[1:])
     return report(problems) if problems else "the configuration does not compose, although each override alone does"
+
+
+def _singles(text: str) -> list[str]:
+    """Split an override that sweeps, such as ``seed=1,2``, into one for each value."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        return [text]
+    if not override.is_sweep_override():
+        return [text]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
 def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
@@ -92,7 +106,8 @@ def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
         group, _, option = missing_option.group(1).rpartition("/")
         return f"{text}: {_explain_option(group, option)}"
     if options_of(key):
-        return f"{text}: {reason}"
+        others = [choice for choice in accepted if "." not in choice.split("=")[0]]
+        return f"{text}: does not go with {', '.join(others) or 'the default choices'}"
     if "Could not override" in str(error) or "not in struct" in reason:
         return f"{text}: {_explain_key(key, override, accepted)}"
     if override.is_delete():
@@ -118,7 +133,7 @@ def _explain_key(key: str, override: Override, accepted: list[str]) -> str:
     others = _without(accepted, group)
     elsewhere = [option for option in options_of(group) if key in _paths_with([*others, f"{group}={option}"])]
     if elsewhere:
-        chosen = next((text for text in accepted if text.split("=")[0] == group), f"this {group}")
+        chosen = next((text for text in reversed(accepted) if text.split("=")[0] == group), f"this {group}")
         return f"no such setting with {chosen}; it exists with {', '.join(f'{group}={o}' for o in elsewhere)}"
     return f"no such setting; {_near(key, composed)}"
 

@@ -438,7 +438,7 @@ class TrainerConfig:
     device: Device = setting("auto | cpu | cuda | mps", volatile=True)
     precision: Precision = setting("auto | fp32 | bf16 | fp16")
     tf32: bool = setting("allow TF32 matrix products on CUDA")
-    compile: bool = setting("torch.compile the model", volatile=True)
+    compile: bool = setting("torch.compile the model")
     num_threads: int | None = setting("CPU threads of PyTorch; null: its own choice", at_least=1, volatile=True)
     batch_size: int = setting("windows in one forward pass", at_least=1)
     num_micro_batches: int = setting("forward passes accumulated into one step", at_least=1)

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
@@ -149,11 +150,11 @@ def _broken_data_rules(config: schema.Config) -> Iterator[str]:
             f"data.conditioning={data.conditioning.name}: puts the sentiment into the prompt, but "
             f"model={config.model.name} takes it from the label; use data=imdb or data.conditioning=command"
         )
-    longest = max(_prompt_bytes(config))
+    longest = max(_prompt_tokens(config))
     if longest + 2 > data.window_length:
         yield (
             f"data.window_length={data.window_length}: too short for the prompt, which may take {longest} tokens "
-            f"(one a byte) and must leave room for the review; shorten data.prompt or take at least {longest + 2}"
+            f"and must leave room for the review; shorten data.prompt or take at least {longest + 2}"
         )
     bpe = data.tokenizer.kind is schema.TokenizerKind.bpe
     covering = protocol.windows is schema.Windows.covering
@@ -170,17 +171,20 @@ def _broken_data_rules(config: schema.Config) -> Iterator[str]:
         yield f"data.min_sentences={data.min_sentences}: exceeds data.max_sentences={data.max_sentences}"
 
 
-def _prompt_bytes(config: schema.Config) -> Iterator[int]:
-    """Yield the lengths of the prompts in bytes, the most tokens that they can take."""
+def _prompt_tokens(config: schema.Config) -> Iterator[int]:
+    """Yield the most tokens that each prompt can take: one a byte of the text, one a marker where these are tokens."""
     data = config.data
-    brackets = len("<bos>") + len(" [REVIEW] ")
     if isinstance(config.model, schema.TwoHeadConfig) or data.conditioning is schema.Conditioning.command:
-        yield len(data.prompt.command.encode()) + brackets
+        texts, num_markers = [data.prompt.command], 1
     elif data.conditioning is schema.Conditioning.natural:
-        yield len(data.prompt.negative.encode()) + brackets
-        yield len(data.prompt.positive.encode()) + brackets
+        texts, num_markers = [data.prompt.negative, data.prompt.positive], 1
     else:
-        yield len("[SENTIMENT] negative [/SENTIMENT]") + brackets
+        texts, num_markers = ["negative"], 3
+    words = data.tokenizer.kind is schema.TokenizerKind.words
+    markers_are_tokens = config.protocol.windows is schema.Windows.covering
+    for text in texts:
+        length = len(re.findall(r"\w+|[^\w\s]", text)) if words else len(text.encode())
+        yield 1 + length + num_markers * (2 if markers_are_tokens else len(" [/SENTIMENT]"))
 
 
 def _broken_training_rules(config: schema.Config) -> Iterator[str]:
@@ -192,8 +196,10 @@ def _broken_training_rules(config: schema.Config) -> Iterator[str]:
         yield "schedule.per_epoch=true: steps once an epoch and needs trainer.max_epochs"
     if trainer.precision is schema.Precision.fp16 and trainer.device is schema.Device.cpu:
         yield "trainer.precision=fp16: needs scaled gradients on a GPU; on trainer.device=cpu use fp32 or bf16"
-    if (
-        config.protocol.selection is schema.Selection.val_objective
-        and config.protocol.windows is schema.Windows.covering
-    ):
-        yield "protocol.selection=val_objective: belongs to protocol.windows=reference; use val_bpb"
+    protocol = config.protocol
+    by_bytes = protocol.selection is schema.Selection.val_bpb
+    if by_bytes is not (protocol.windows is schema.Windows.covering):
+        yield (
+            f"protocol.selection={protocol.selection.name}: val_bpb goes with protocol.windows=covering, "
+            "val_objective with protocol.windows=reference"
+        )

@@ -87,10 +87,19 @@ def epoch_order(num_windows: int, seed: int, epoch: int) -> IntArray:
     return np.argsort(keys_W, kind="stable")
 
 
-def batches(windows: Windows, batch_size: int, seed: int, start: Cursor = Cursor()) -> Iterator[tuple[Batch, Cursor]]:
+def batches(
+    windows: Windows, batch_size: int, seed: int, start: Cursor = Cursor(), pad_to: int | None = None
+) -> Iterator[tuple[Batch, Cursor]]:
     """Yield batches for ever, each with the cursor that continues right after it.
 
     Every epoch takes each window once in an order of its own; its last batch may be smaller.
+
+    Args:
+        windows: What is trained on.
+        batch_size: Windows in a batch.
+        seed: Decides the orders of all epochs.
+        start: Where to begin.
+        pad_to: Positions of every batch; None takes as many as its longest row needs.
     """
     epoch, position = start.epoch, start.position
     while True:
@@ -99,7 +108,7 @@ def batches(windows: Windows, batch_size: int, seed: int, start: Cursor = Cursor
             rows = order_W[position : position + batch_size]
             position += len(rows)
             following = Cursor(epoch, position) if position < len(order_W) else Cursor(epoch + 1)
-            yield cut(windows, rows), following
+            yield cut(windows, rows, pad_to), following
         epoch, position = epoch + 1, 0
 
 

@@ -45,10 +45,12 @@ class Likelihood:
             f"{prefix}_ce": cross_entropy,
             f"{prefix}_ppl": math.exp(min(cross_entropy, 700.0)),
             f"{prefix}_objective": self.objective,
+            f"{prefix}_reviews": self.num_reviews,
+            f"{prefix}_bpb": self.bits_per_byte,
         }
         if self.separation is not None:
             figures[f"{prefix}_js"] = self.separation
-        return figures | ({f"{prefix}_bpb": self.bits_per_byte} if self.num_bytes else {})
+        return figures
 
     @property
     def bits_per_byte(self) -> float:
@@ -88,16 +90,19 @@ def likelihood(
         moved = batch.to(machine.device)
         with machine.autocast():
             logits_BTKV = model(moved.inputs_BT)
-        for name, term in _terms(objective, logits_BTKV, moved).items():
-            totals[name] = totals.get(name, 0.0) + float(term.total)
-            counts[name] = counts.get(name, 0.0) + float(term.count)
-    terms = {name: Sum(torch.tensor(totals[name]), torch.tensor(counts[name])) for name in totals}
+        terms = _terms(objective, logits_BTKV, moved)
+        # Fetched together: one synchronisation a batch.
+        figures = torch.stack([value for term in terms.values() for value in (term.total, term.count)]).tolist()
+        for name, total, count in zip(terms, figures[::2], figures[1::2], strict=True):
+            totals[name] = totals.get(name, 0.0) + total
+            counts[name] = counts.get(name, 0.0) + count
+    sums = {name: Sum(_float64(totals[name]), _float64(counts[name])) for name in totals}
     return Likelihood(
         nats=totals["ce"],
         num_targets=int(counts["ce"]),
         review_nats=totals["review_ce"],
         num_bytes=int(np.asarray(num_bytes_R)[chosen_R].sum()),
-        objective=float(objective.loss(terms, {name: term.count for name, term in terms.items()})),
+        objective=float(objective.loss(sums, {name: term.count for name, term in sums.items()})),
         separation=totals["js"] / counts["js"] if "js" in totals else None,
         num_reviews=len(chosen_R),
     )
@@ -118,7 +123,11 @@ def _terms(objective: Objective, logits_BTKV: Tensor, batch: Batch) -> dict[str,
     review_targets_BT = batch.targets_BT.masked_fill(in_prompt_BT, IGNORE)
     nats_BT = cross_entropy(factual(logits_BTKV, batch.treatment_B), review_targets_BT)
     terms["review_ce"] = Sum(nats_BT.sum(), (review_targets_BT != IGNORE).sum())
-    if logits_BTKV.shape[2] == 2:
+    if logits_BTKV.shape[2] == 2 and "js" not in terms:
         ignored_BT = batch.targets_BT == IGNORE
         terms["js"] = Sum(jensen_shannon(logits_BTKV).masked_fill(ignored_BT, 0.0).sum(), (~ignored_BT).sum())
     return terms
+
+
+def _float64(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)

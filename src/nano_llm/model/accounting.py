@@ -1,13 +1,96 @@
 """What a model costs: parameters, floating-point operations, memory."""
 
+from itertools import pairwise
+
+from torch import nn
+
+from nano_llm.config.schema import (
+    HeadConfig,
+    InterblockTrunkConfig,
+    MlpReadoutConfig,
+    ModelConfig,
+    ScaleConfig,
+    SingleHeadConfig,
+    TwoHeadConfig,
+)
 from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.readout import TiedReadout
+from nano_llm.model.trunk import InterblockTrunk
 
 
 def num_parameters(model: LanguageModel) -> int:
-    """Number of parameters, those without gradient included."""
+    """Number of parameters, those without gradient included; a tied readout has none of its own."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def expected_parameters(model: ModelConfig, scale: ScaleConfig, vocab_size: int) -> int:
+    """The number of parameters that a config means, without building the model.
+
+    With D = d_model, F = d_ff and V = vocab_size:
+
+    | part | parameters |
+    |---|---|
+    | token embedding | V D |
+    | each layer | attention 4 D (D + 1), feed-forward 2 D F + F + D, two norms 4 D |
+    | final norm | 2 D |
+    | depth mixing | 2 D for each of two mixes a layer, and for the final one |
+    | each perceptron of the readout | its matrices, see ``expected_perceptron`` |
+    """
+    width, d_ff = scale.d_model, scale.d_ff
+    layer = 4 * width * (width + 1) + 2 * width * d_ff + d_ff + width + 4 * width
+    num_mixes = 0
+    if isinstance(model.trunk, InterblockTrunkConfig):
+        num_mixes = 2 * scale.num_layers + model.trunk.final_mix
+    heads: list[HeadConfig | MlpReadoutConfig] = []
+    if isinstance(model, TwoHeadConfig):
+        heads = [model.readout.shared, model.readout.delta0, model.readout.delta1]
+    elif isinstance(model, SingleHeadConfig) and isinstance(model.readout, MlpReadoutConfig):
+        heads = [model.readout]
+    trunk = vocab_size * width + scale.num_layers * layer + 2 * width + 2 * width * num_mixes
+    return trunk + sum(expected_perceptron(head, width, vocab_size) for head in heads)
+
+
+def expected_perceptron(head: HeadConfig | MlpReadoutConfig, d_model: int, vocab_size: int) -> int:
+    """Entries of the matrices of one perceptron: d_model -> hidden layers -> vocabulary, no biases."""
+    width = d_model if head.hidden_width is None else head.hidden_width
+    widths = [d_model, *[width] * head.hidden_layers, vocab_size]
+    return sum(fan_in * fan_out for fan_in, fan_out in pairwise(widths))
+
+
 def forward_flops_per_token(model: LanguageModel, window_length: int) -> float:
-    """Floating-point operations of a forward pass for one token."""
-    return 2.0 * num_parameters(model)
+    """Floating-point operations of a forward pass for one token: twice the multiply-adds of
+
+    - every linear map, readouts included (a tied one too): one for each entry of its matrix;
+    - attention, in each layer: D for the score and D for the value of each key that a query sees, (T + 1) / 2 keys
+      on average over a window;
+    - depth mixing: D for the score and D for the value of each source, in every mix with a choice.
+
+    Work on single elements is left out: norms, activations, rotations, softmax, dropout, biases, residual sums.
+
+    Args:
+        model: The model; T positions, D d_model.
+        window_length: T, the positions of a window.
+    """
+    trunk = model.trunk
+    width = trunk.embedding.embedding_dim
+    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    if isinstance(model.readout, TiedReadout):
+        linear += trunk.embedding.weight.numel()
+    attention = len(trunk.layers) * 2 * width * (window_length + 1) / 2
+    depth_mixing = 0
+    if isinstance(trunk, InterblockTrunk):
+        slots = [mix.num_sources for mix in trunk.mixing.mixes]
+        depth_mixing = 2 * width * sum(number for number in slots if number > 1)
+    return 2.0 * (linear + attention + depth_mixing)
+
+
+def training_bytes(model: LanguageModel) -> int:
+    """Bytes of the parameters, their gradients and AdamW's two moments, each in its parameter's precision.
+
+    Activations are not part of it, although they take most of the memory of a small model's step: they depend on
+    the batch, the arithmetic and the compiler. Nor are position tables and scratch memory.
+    """
+    return sum(
+        parameter.numel() * parameter.element_size() * (4 if parameter.requires_grad else 1)
+        for parameter in model.parameters()
+    )

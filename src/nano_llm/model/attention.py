@@ -33,14 +33,10 @@ def query_blocks(num_positions: int) -> list[tuple[int, int]]:
 
 def draw_keep_blocks(num_pairs: int, num_positions: int, rate: float) -> list[Tensor]:
     """One mask (N, Q, S) for each block of queries; flags of later keys are drawn but never matter."""
-    return [
-        draw_keep_mask((num_pairs, end - start, end), rate) for start, end in query_blocks(num_positions)
-    ]
+    return [draw_keep_mask((num_pairs, end - start, end), rate) for start, end in query_blocks(num_positions)]
 
 
-def attend_with_masks(
-    query: Tensor, key: Tensor, value: Tensor, keeps: Sequence[Tensor], scale: float
-) -> Tensor:
+def attend_with_masks(query: Tensor, key: Tensor, value: Tensor, keeps: Sequence[Tensor], scale: float) -> Tensor:
     """Causal attention whose probabilities are multiplied by ``keep * scale``.
 
     Args:
@@ -62,7 +58,7 @@ class _MaskedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, *keeps: Tensor) -> Tensor:
         mixed = torch.empty_like(query)
         probabilities = []
@@ -70,9 +66,7 @@ class _MaskedAttention(torch.autograd.Function):
             causal_QS = query.new_full((end - start, end), -math.inf).triu_(start + 1)
             for pairs, kept, scores in _score_buffers(query, start, end):
                 key_nSK, value_nSK = key[pairs, :end], value[pairs, :end]
-                torch.baddbmm(
-                    causal_QS, query[pairs, start:end], key_nSK.mT, alpha=query.shape[-1] ** -0.5, out=scores
-                )
+                torch.baddbmm(causal_QS, query[pairs, start:end], key_nSK.mT, alpha=query.shape[-1] ** -0.5, out=scores)
                 probability = scores.softmax(-1)
                 probabilities.append(probability)
                 kept.copy_(keep[pairs]).mul_(probability)
@@ -83,7 +77,7 @@ class _MaskedAttention(torch.autograd.Function):
         return mixed
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mixed, *saved = ctx.saved_tensors
         blocks = query_blocks(query.shape[1])
@@ -109,10 +103,10 @@ def _score_buffers(query_NTK: Tensor, start: int, end: int) -> Iterator[tuple[sl
     """Slices of the pairs, each with the same two buffers (n, Q, S) for its scores."""
     num_pairs, size = query_NTK.shape[0], (end - start) * end
     step = min(max(CACHED_SCORES // size, 1), num_pairs)
-    buffers = query_NTK.new_empty(2, step, end - start, end)
+    kept, scores = query_NTK.new_empty(2, step, end - start, end).unbind(0)
     for first in range(0, num_pairs, step):
-        pairs = slice(first, min(first + step, num_pairs))
-        yield pairs, *buffers[:, : pairs.stop - first].unbind(0)
+        count = min(step, num_pairs - first)
+        yield slice(first, first + count), kept[:count], scores[:count]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:

@@ -107,7 +107,8 @@ class _WeightedSum(torch.autograd.Function):
         weights, *sources = ctx.saved_tensors
         grad, *later_grads = grads
         assert grad is not None, "a mix that nothing reads"
-        grad_weights = torch.stack([(grad * source).sum(-1) for source in sources])
+        product = torch.empty_like(grad)
+        grad_weights = torch.stack([torch.mul(grad, source, out=product).sum(-1) for source in sources])
         grad_sources = [
             weight * grad if later is None else torch.addcmul(later, weight, grad)
             for weight, later in zip(weights.unsqueeze(-1), later_grads, strict=True)
@@ -153,8 +154,9 @@ class DepthMemory:
             scores_1BT, partial_BTD = score(partial_BTD, self._folded[index][None])
             sources.append(partial_BTD)
             scores.append(scores_1BT[0])
+        mixed_BTD: Tensor
         mixed_BTD, *sources = _WeightedSum.apply(torch.stack(scores).softmax(0), *sources)
-        for s, source in zip(snapshots, sources, strict=False):
+        for s, source in zip(snapshots, sources, strict=False):  # the partial, if any, comes last
             self._snapshots[s] = source
         return mixed_BTD
 

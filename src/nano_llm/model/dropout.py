@@ -89,10 +89,8 @@ class ReluDropoutLinear(nn.Linear):
             return super().forward(F.dropout(F.relu(x), self.rate, self.training))
         x_NF = x.flatten(0, -2)
         keep_NF = draw_keep_mask(x_NF.shape, self.rate)
-        y_ND: Tensor = _ReluDropoutLinear.apply(
-            x_NF, keep_NF, keep_scale(self.rate), self.weight, self.bias
-        )
-        return y_ND.unflatten(0, x.shape[:-1])
+        y_ND: Tensor = _ReluDropoutLinear.apply(x_NF, keep_NF, keep_scale(self.rate), self.weight, self.bias)
+        return y_ND.view(*x.shape[:-1], self.out_features)
 
 
 class _ReluDropoutLinear(torch.autograd.Function):
@@ -103,17 +101,15 @@ class _ReluDropoutLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(
-        ctx: Any, x: Tensor, keep: Tensor, scale: float, weight: Tensor, bias: Tensor
-    ) -> Tensor:
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float, weight: Tensor, bias: Tensor) -> Tensor:
         kept = x.relu_().mul_(keep)
         ctx.save_for_backward(kept, weight)
         ctx.scale = scale
         return torch.addmm(bias, kept, weight.mT, alpha=scale)
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kept, weight = ctx.saved_tensors
         scaled = grads[0] * ctx.scale

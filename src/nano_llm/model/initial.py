@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from nano_llm.config.schema import InterblockTrunkConfig, ModelConfig, QueryInit
+from nano_llm.config.schema import ModelConfig, QueryInit
 from nano_llm.model.layers import Layer
 from nano_llm.model.readout import Perceptron, Readout, TwoHeadReadout
 from nano_llm.model.trunk import InterblockTrunk, Trunk

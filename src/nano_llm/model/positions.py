@@ -9,7 +9,7 @@ from torch import Tensor, nn
 BASE = 10_000.0
 
 
-def angles_TP(num_positions: int, width: int) -> Tensor:
+def position_angles(num_positions: int, width: int) -> Tensor:
     """Angle t / BASE^(2p / width) of position t and pair p, in float64."""
     frequencies_P = BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     return torch.outer(torch.arange(num_positions, dtype=torch.float64), frequencies_P)
@@ -32,7 +32,7 @@ class RotaryPositions(Positions):
 
     def __init__(self, head_width: int, max_positions: int) -> None:
         super().__init__()
-        angles = angles_TP(max_positions, head_width)
+        angles = position_angles(max_positions, head_width)
         table_TP2 = torch.stack((angles.cos(), angles.sin()), dim=-1).to(torch.get_default_dtype())
         self.table_TP2: Tensor
         self.register_buffer("table_TP2", table_TP2, persistent=False)
@@ -60,7 +60,7 @@ class SinusoidalPositions(Positions):
 
     def __init__(self, d_model: int, max_positions: int) -> None:
         super().__init__()
-        angles = angles_TP(max_positions, d_model)
+        angles = position_angles(max_positions, d_model)
         table_TD = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)[:, :d_model]
         self.table_TD: Tensor
         self.register_buffer("table_TD", table_TD.to(torch.get_default_dtype()), persistent=False)

@@ -39,14 +39,15 @@ class ConsoleProgress:
         self._bar.update(self._task, completed=min(share, 1.0), figures=figures)
         if not self._live and (share - self._last_said >= 0.02 or share >= 1):
             self._last_said = share
-            self._console.print(f"{min(share, 1.0):4.0%}  {figures}", highlight=False)
+            self._say(f"{min(share, 1.0):4.0%}  {figures}")
 
     def validation(self, state: State, metrics: Metrics, is_best: bool) -> None:
         """Show a validation."""
         named = "  ".join(f"{name} {metrics[name]:.4f}" for name in ("val_ce", "val_bpb") if name in metrics)
-        self._console.print(
-            f"      step {state.spent.steps}  {named}{'  (best so far)' if is_best else ''}", highlight=False
-        )
+        self._say(f"      step {state.spent.steps}  {named}{'  (best so far)' if is_best else ''}")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def describe_training(metrics: Metrics) -> str:

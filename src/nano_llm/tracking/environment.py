@@ -43,12 +43,13 @@ def environment() -> dict[str, Any]:
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Return commit and hash of the uncommitted change of the checkout that holds a folder; None outside one."""
     commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
+    # An installed package may lie inside somebody else's checkout, which says nothing about it.
+    if commit is None or not _git(folder, "ls-files", "."):
         return None
     diff = _git(folder, "diff", "HEAD") or ""
     return {
         "commit": commit.strip(),
-        "dirty": bool(diff),
+        "dirty": bool(_git(folder, "status", "--porcelain")),
         "diff_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else None,
     }
 
@@ -56,7 +57,12 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -6,6 +6,7 @@ outputs/<study>/<arm>-<id>/seed-<n>/
   checkpoints/{best,last}/   evaluation/<name>.json
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -56,7 +57,9 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         if self._metrics is not None:
-            self._metrics.close()
+            # A full disk was reported when the row was written; closing would only say it again.
+            with contextlib.suppress(OSError):
+                self._metrics.close()
         self._lock.close()
 
     def _take_hold(self) -> None:
@@ -71,13 +74,17 @@ class RunFolder:
             ) from None
 
     def status(self) -> dict[str, Any]:
-        """Return what status.json says; empty when there is none yet."""
-        path = self.path / "status.json"
-        if not path.exists():
-            return {}
-        values = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(values, dict)
-        return values
+        """Return what status.json says; empty when there is none yet or it is unreadable."""
+        return _read_object(self.path / "status.json") or {}
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the summary of a finished run; None if it is not finished or its summary is unreadable."""
+        return _read_object(self.path / "summary.json") if self.status().get("state") == "finished" else None
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the summary and mark the run as finished."""
+        write_json(self.path / "summary.json", summary)
+        self.set_status("finished", phase="done")
 
     def set_status(self, state: str, **details: Any) -> None:
         """Write the state of the run and what is known of its position.
@@ -101,8 +108,10 @@ class RunFolder:
 
     def fail(self, message: str, details: str) -> None:
         """Say in status.json and in run.log why the run failed."""
-        self.log(details)
-        self.set_status("failed", error=message)
+        # On a full disk this cannot be written down either; the error itself still reaches the user.
+        with contextlib.suppress(OutputError):
+            self.set_status("failed", error=message)
+            self.log(details)
 
     def describe(self, config: Config, overrides: Sequence[str], run_id: str, data: dict[str, Any]) -> None:
         """Write down what is run, on what, from what."""
@@ -115,14 +124,11 @@ class RunFolder:
     def open_metrics(self, last_step: int) -> None:
         """Open metrics.jsonl, dropping rows after ``last_step``: the steps they tell of will be taken again."""
         path = self.path / "metrics.jsonl"
-        kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                # A kill may have cut the last line short.
-                if line.endswith("}") and json.loads(line)["step"] <= last_step:
-                    kept.append(line + "\n")
-        write_text(path, "".join(kept))
-        self._metrics = path.open("a", encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        rows = [(line, _row_step(line)) for line in text.splitlines()]
+        write_text(path, "".join(line + "\n" for line, step in rows if step is not None and step <= last_step))
+        with explained_writes(path):
+            self._metrics = path.open("a", encoding="utf-8")
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add one row to metrics.jsonl and hand it to the operating system."""
@@ -134,7 +140,7 @@ class RunFolder:
     def say(self, text: str) -> None:
         """Tell the user and run.log."""
         self.log(text)
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def log(self, text: str) -> None:
         """Add lines to run.log, each with the time."""
@@ -151,3 +157,21 @@ class RunFolder:
         with explained_writes(folder):
             folder.mkdir(exist_ok=True)
         write_json(folder / f"{name}.json", record)
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file; None if there is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _row_step(line: str) -> int | None:
+    """Return the step of a metrics row; None for a line that a kill or a fault has damaged."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None

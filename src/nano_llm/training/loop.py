@@ -1,5 +1,6 @@
 """The training loop: step, and when due validate, save, stop. It prints nothing and writes nothing."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from nano_llm.training.budget import budget_share
 from nano_llm.training.machine import Machine
 from nano_llm.training.optimizer import Optimizer
 from nano_llm.training.schedule import lr_factor
-from nano_llm.training.state import State
+from nano_llm.training.state import State, StepFigures
 from nano_llm.training.step import MEASURED, train_step
 
 Metrics = dict[str, float]
@@ -49,7 +50,6 @@ class Training:
         windows: Windows,
         machine: Machine,
         validate: Callable[[], Metrics],
-        state: State,
         flops_per_token: float,
     ) -> None:
         """Prepare to train.
@@ -61,16 +61,15 @@ class Training:
             windows: Training windows.
             machine: Device and arithmetic.
             validate: Scores the model; must contain the figure named by ``protocol.selection``.
-            state: Where to start; a fresh one, or a checkpoint's.
             flops_per_token: Of one forward and backward pass, for the utilisation figure.
         """
         self.config, self.model, self.objective, self.machine = config, model, objective, machine
         self.optimizer = Optimizer(config.optimizer, model)
         self.scaler = machine.scaler()
-        self.state = state
+        self.state = State()
         self._validate = validate
         self._flops_per_token = flops_per_token
-        self._measured: list[Tensor] = []
+        self._unfetched: list[tuple[int, float, float, Tensor]] = []  # tokens, seconds, lr factor, measured
         trainer = config.trainer
         if trainer.overfit_batches is not None:
             windows = windows.first(trainer.overfit_batches * trainer.batch_size * trainer.num_micro_batches)
@@ -89,9 +88,13 @@ class Training:
         saved_at = time.monotonic()
         while True:
             finished = self.share >= 1 or self._out_of_patience
+            if finished:
+                self._log(listener)
             if self._validation_due or (finished and self.state.evaluated_step != self.state.spent.steps):
                 self._validate_now(listener)
-                finished = finished or self._out_of_patience
+                if self._out_of_patience and not finished:
+                    finished = True
+                    self._log(listener)
             stop = None if finished else listener.stop_reason()
             if finished or stop or time.monotonic() - saved_at >= 60 * self.config.trainer.checkpoint_minutes:
                 self._fetch()
@@ -100,13 +103,18 @@ class Training:
             if finished or stop:
                 return stop
             self._step(stream)
-            if self.state.spent.steps % self.config.trainer.log_every == 0 or self.share >= 1:
-                listener.on_step(self.state, self._log_row(), self.share)
+            if self.state.spent.steps % self.config.trainer.log_every == 0:
+                self._log(listener)
 
     @property
     def share(self) -> float:
         """Used share of the budget; training ends at 1."""
         return budget_share(self.config.trainer, self.state.spent, len(self._windows))
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training windows so far."""
+        return self.state.spent.windows / len(self._windows)
 
     @property
     def _out_of_patience(self) -> bool:
@@ -122,7 +130,9 @@ class Training:
 
     def _batches(self) -> Iterator[tuple[Batch, Cursor]]:
         start = Cursor(self.state.epoch, self.state.position)
-        return batches(self._windows, self.config.trainer.batch_size, self.config.seed, start)
+        # A compiled model wants one shape; elsewhere a batch is as wide as its longest row.
+        pad_to = self.config.data.window_length - 1 if self.config.trainer.compile else None
+        return batches(self._windows, self.config.trainer.batch_size, self.config.seed, start, pad_to)
 
     def _step(self, stream: Iterator[tuple[Batch, Cursor]]) -> None:
         """Take one step and note what it used up."""
@@ -144,8 +154,7 @@ class Training:
         state.epoch, state.position = cursor.epoch, cursor.position
         seconds = time.perf_counter() - began
         spent.seconds += seconds
-        self._measured.append(measured)
-        state.pending.append([float(tokens), seconds, factor])
+        self._unfetched.append((tokens, seconds, factor, measured))
 
     def _fetch(self) -> None:
         """Bring the measured figures of the steps since the last fetch to the host, and check them.
@@ -153,46 +162,56 @@ class Training:
         Raises:
             NonFiniteError: A loss was not finite, or a gradient norm was not and no loss scale explains it.
         """
-        if not self._measured:
+        if not self._unfetched:
             return
-        rows = torch.stack(self._measured).tolist()
-        self._measured.clear()
-        first = self.state.spent.steps - len(rows) + 1
-        for i, row in enumerate(rows):
-            checked = row[:3] if self.scaler.is_enabled() else row
-            if not all(map(_is_finite, checked)):
-                named = ", ".join(f"{name} {value:g}" for name, value in zip(MEASURED, row, strict=True))
-                raise NonFiniteError(
-                    f"Step {first + i} met a figure that is not finite ({named}). Lower the learning rate "
-                    "(optimizer.lr), clip gradients (optimizer.grad_clip) or raise the precision "
-                    "(trainer.precision=fp32)."
-                )
-        for pending, row in zip(self.state.pending[-len(rows) :], rows, strict=True):
-            pending.extend(row)
-
-    def _log_row(self) -> Metrics:
-        """Average what was measured since the last row; tokens weigh equally."""
         began = time.perf_counter()
-        self._fetch()
+        rows = torch.stack([measured for *_, measured in self._unfetched]).tolist()
         # On a GPU the steps' work is waited for here, not where it was launched.
-        waited = time.perf_counter() - began
-        self.state.spent.seconds += waited
-        columns = list(zip(*self.state.pending, strict=True))
-        tokens, seconds = sum(columns[0]), sum(columns[1]) + waited
-        self.state.pending.clear()
+        waited = (time.perf_counter() - began) / len(rows)
+        self.state.spent.seconds += waited * len(rows)
+        first = self.state.spent.steps - len(rows) + 1
+        for i, ((tokens, seconds, factor, _), row) in enumerate(zip(self._unfetched, rows, strict=True)):
+            self._check(first + i, row)
+            loss, ce, separation, norm = row
+            grad_norm = norm if math.isfinite(norm) else None
+            self.state.pending.append(StepFigures(tokens, seconds + waited, factor, loss, ce, separation, grad_norm))
+        self._unfetched.clear()
+
+    def _check(self, step: int, row: list[float]) -> None:
+        # fp16 skips a step whose gradient overflows and lowers its scale; only the loss must be finite there.
+        checked = row[:-1] if self.scaler.is_enabled() else row
+        if not all(map(math.isfinite, checked)):
+            named = ", ".join(f"{name} {value:g}" for name, value in zip(MEASURED, row, strict=True))
+            raise NonFiniteError(
+                f"Step {step} met a figure that is not finite ({named}). Lower the learning rate (optimizer.lr), clip "
+                "gradients (optimizer.grad_clip) or raise the precision (trainer.precision=fp32)."
+            )
+
+    def _log(self, listener: Listener) -> None:
+        """Average what was measured since the last row, tokens weighing equally, and tell."""
+        self._fetch()
+        pending = self.state.pending
+        if not pending:
+            return
+        tokens = sum(step.tokens for step in pending)
+        norms = [step.grad_norm for step in pending if step.grad_norm is not None]
         row: Metrics = {
-            "train_loss": sum(columns[3]) / len(columns[3]),
-            "train_ce": sum(columns[4]) / tokens,
-            "grad_norm": columns[6][-1],
-            "lr": columns[2][-1] * self.config.optimizer.lr,
-            "tokens_per_second": tokens / seconds,
+            "train_loss": sum(step.loss * step.tokens for step in pending) / tokens,
+            "train_ce": sum(step.ce for step in pending) / tokens,
+            "lr": pending[-1].lr_factor * self.config.optimizer.lr,
+            "tokens_per_second": tokens / sum(step.seconds for step in pending),
         }
-        self.state.train_ce = row["train_ce"]
         if self.objective.js_weight > 0:
-            row["train_js"] = sum(columns[5]) / tokens
+            row["train_js"] = sum(step.separation for step in pending) / tokens
+        if norms:
+            row["grad_norm"] = norms[-1]
+        if len(norms) < len(pending):
+            row["skipped_steps"] = len(pending) - len(norms)
         if self.machine.peak_flops is not None:
             row["mfu"] = self._flops_per_token * row["tokens_per_second"] / self.machine.peak_flops
-        return row
+        self.state.train_ce = row["train_ce"]
+        pending.clear()
+        listener.on_step(self.state, row, self.share)
 
     def _validate_now(self, listener: Listener) -> None:
         """Score the model, keep count of improvement, and tell."""
@@ -200,14 +219,14 @@ class Training:
         self.model.eval()
         metrics = self._validate()
         value = metrics[self.config.protocol.selection.name]
-        if not _is_finite(value):
+        if not math.isfinite(value):
             raise NonFiniteError(
                 f"The validation after step {self.state.spent.steps} gave {value}; lower optimizer.lr."
             )
         state = self.state
         is_best = state.best_value is None or value < state.best_value
         if is_best:
-            state.best_value, state.best_step, state.num_worse = value, state.spent.steps, 0
+            state.best_value, state.num_worse = value, 0
         else:
             state.num_worse += 1
         state.evaluated_step, state.evaluated_epoch = state.spent.steps, state.epoch
@@ -223,7 +242,3 @@ class Training:
         self.state = State.from_json(values["loop"])
         self.scaler.load_state_dict(values["scaler"])
         self.optimizer.load_tensors(tensors)
-
-
-def _is_finite(value: float) -> bool:
-    return value - value == 0

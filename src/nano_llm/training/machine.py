@@ -1,5 +1,6 @@
 """The machine that trains: device, arithmetic, and what its silicon could do at best."""
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from nano_llm.errors import ConfigError
 
 PEAK_FLOPS = {
     "H200": 989e12,
+    "H100 PCIe": 756e12,
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
@@ -27,8 +29,8 @@ class Machine:
     """Where and in which arithmetic the model runs."""
 
     device: torch.device
-    dtype: torch.dtype
-    """Arithmetic of the forward pass: float32, bfloat16 or float16."""
+    precision: Precision
+    """Arithmetic of the forward pass; never ``auto``."""
 
     @property
     def name(self) -> str:
@@ -38,17 +40,18 @@ class Machine:
     @property
     def peak_flops(self) -> float | None:
         """Matrix peak in FLOP/s, or None where it is not known."""
-        return next((peak for chip, peak in PEAK_FLOPS.items() if chip in self.name), None)
+        known = (peak for chip, peak in PEAK_FLOPS.items() if re.search(rf"\b{chip}\b", self.name))
+        return next(known, None)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context of a forward pass."""
-        if self.dtype is torch.float32:
+        if self.precision is Precision.fp32:
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
+        return torch.autocast(self.device.type, dtype=_DTYPES[self.precision])
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return a gradient scaler; it passes everything through unless the arithmetic is fp16."""
-        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision is Precision.fp16)
 
 
 def find_machine(trainer: TrainerConfig) -> Machine:
@@ -62,7 +65,7 @@ def find_machine(trainer: TrainerConfig) -> Machine:
         torch.set_num_threads(trainer.num_threads)
     torch.backends.cuda.matmul.allow_tf32 = trainer.tf32
     torch.backends.cudnn.allow_tf32 = trainer.tf32
-    return Machine(device, _dtype(trainer.precision, device))
+    return Machine(device, _precision(trainer.precision, device))
 
 
 def _device(wanted: Device) -> torch.device:
@@ -82,10 +85,13 @@ def _device(wanted: Device) -> torch.device:
     return torch.device(wanted.name)
 
 
-def _dtype(wanted: Precision, device: torch.device) -> torch.dtype:
+def _precision(wanted: Precision, device: torch.device) -> Precision:
     if wanted is Precision.auto:
         supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if supported else torch.float32
+        return Precision.bf16 if supported else Precision.fp32
     if wanted is Precision.fp16 and device.type == "cpu":
         raise ConfigError("trainer.precision=fp16: needs scaled gradients on a GPU; on the CPU use fp32 or bf16")
-    return {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}[wanted]
+    return wanted
+
+
+_DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}

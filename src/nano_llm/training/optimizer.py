@@ -102,7 +102,7 @@ def _adamw(config: OptimizerConfig, named: list[tuple[str, nn.Parameter]]) -> to
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
-        fused=all(p.device.type in ("cpu", "cuda") for _, p in named),
+        fused=True,
     )
 
 

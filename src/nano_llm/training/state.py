@@ -7,6 +7,22 @@ from nano_llm.training.budget import Spent
 
 
 @dataclass
+class StepFigures:
+    """What is known of one step once its figures have been fetched from the device."""
+
+    tokens: int
+    seconds: float
+    lr_factor: float
+    loss: float
+    ce: float
+    """Sum over the step's targets, in nats."""
+    separation: float
+    """Sum of the heads' divergence over the step's targets, in nats."""
+    grad_norm: float | None
+    """Before clipping; None where fp16 overflowed and the step was skipped."""
+
+
+@dataclass
 class State:
     """Position and memory of the training loop."""
 
@@ -15,16 +31,15 @@ class State:
     """Whole passes over the training windows finished."""
     position: int = 0
     """Windows of the current pass already used."""
-    pending: list[list[float]] = field(default_factory=list)
-    """Per step since the last log row: what `step.Measured` holds."""
-    train_ce: float = 0.0
+    pending: list[StepFigures] = field(default_factory=list)
+    """Steps since the last log row."""
+    train_ce: float | None = None
     """Of the last log row, in nats a token."""
     evaluated_step: int = -1
     """Step of the last validation, so that a resumed run does not repeat it."""
     evaluated_epoch: int = 0
     """Passes finished at the last validation."""
     best_value: float | None = None
-    best_step: int = 0
     num_worse: int = 0
     """Validations since the best one."""
 
@@ -35,4 +50,5 @@ class State:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "State":
         """Rebuild what `to_json` returned."""
-        return cls(**{**values, "spent": Spent(**values["spent"])})
+        pending = [StepFigures(**figures) for figures in values["pending"]]
+        return cls(**{**values, "spent": Spent(**values["spent"]), "pending": pending})

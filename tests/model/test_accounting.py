@@ -1,0 +1,139 @@
+"""What a model costs: closed formulas against the modules, the counter of PyTorch and the published counts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.building import build, composed, small_scale, some_tokens
+from nano_llm.config.schema import Config, InterblockTrunkConfig
+from nano_llm.model.accounting import (
+    expected_parameters,
+    forward_flops_per_token,
+    num_parameters,
+    training_bytes,
+)
+from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.trunk import InterblockTrunk
+
+VOCAB_SIZE = 256
+VARIANTS = {
+    "vanilla": ("model=vanilla",),
+    "vanilla, mlp": ("model=vanilla", "model/readout=mlp", "model.readout.hidden_width=24"),
+    "vanilla, linear": ("model=vanilla", "model/readout=mlp", "model.readout.hidden_layers=0"),
+    "interblock": ("model=interblock",),
+    "interblock, paper": ("model=interblock", "model/trunk=interblock_paper"),
+    "tarnet": ("model=tarnet",),
+    "tarnet, vanilla": ("model=tarnet", "model/trunk=vanilla"),
+    "tarnet, unequal": (
+        "model=tarnet",
+        "model.readout.shared.hidden_layers=3",
+        "model.readout.delta0.hidden_width=20",
+        "model.readout.delta1.hidden_layers=0",
+    ),
+}
+
+
+def weightless(config: Config) -> LanguageModel:
+    """A model of any size in no memory."""
+    with torch.device("meta"):
+        return LanguageModel(config.model, config.scale, VOCAB_SIZE, 40)
+
+
+# ----------------------------------------------------------------------------------------- parameters
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parameters"),
+    [
+        (("model=vanilla",), 18_062_400),
+        (("model=interblock",), 18_074_688),
+        (("model=tarnet",), 20_040_768),
+        (("model=interblock", "model/trunk=interblock_paper"), 18_075_712),
+    ],
+    ids=["vanilla", "interblock", "tarnet", "interblock_paper"],
+)
+def test_published_sizes(overrides: tuple[str, ...], parameters: int) -> None:
+    config = composed("scale=w512", *overrides)
+    assert expected_parameters(config.model, config.scale, VOCAB_SIZE) == parameters
+    assert num_parameters(weightless(config)) == parameters
+
+
+@pytest.mark.parametrize(
+    ("scale", "parameters"),
+    [("tiny", 25_344), ("nano", 826_112), ("mini", 4_804_608), ("w512", 18_062_400)],
+)
+def test_the_dial_has_these_sizes(scale: str, parameters: int) -> None:
+    """Vanilla with a vocabulary of 256; a change here changes what every result of that size means."""
+    model, scale_config = composed("model=vanilla").model, composed(f"scale={scale}").scale
+    assert expected_parameters(model, scale_config, VOCAB_SIZE) == parameters
+    assert num_parameters(weightless(replace(composed(), model=model, scale=scale_config))) == parameters
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 5])
+@pytest.mark.parametrize("overrides", VARIANTS.values(), ids=VARIANTS.keys())
+def test_the_formula_counts_the_modules(overrides: tuple[str, ...], num_layers: int) -> None:
+    config = replace(composed(*overrides), scale=small_scale(num_layers, d_model=16, d_ff=28))
+    model = weightless(config)
+    assert expected_parameters(config.model, config.scale, VOCAB_SIZE) == num_parameters(model)
+    assert num_parameters(model) == sum(tensor.numel() for tensor in model.state_dict().values())
+
+
+# ---------------------------------------------------------------------------------------------- FLOPs
+
+
+def test_flops_of_the_published_size() -> None:
+    """Layers 35.8 M, attention 1.6 M, tied readout 0.26 M."""
+    vanilla = forward_flops_per_token(weightless(composed("scale=w512", "model=vanilla")), 256)
+    assert vanilla == 12 * (4 * 512**2 + 2 * 512 * 1888) + 6 * 4 * 512 * 128.5 + 2 * 512 * 256
+    assert vanilla == pytest.approx(37.6e6, rel=2e-3)
+    interblock = forward_flops_per_token(weightless(composed("scale=w512", "model=interblock")), 256)
+    assert interblock - vanilla == 4 * 512 * 32
+
+
+@pytest.mark.parametrize("num_positions", [1, 8])
+@pytest.mark.parametrize("overrides", VARIANTS.values(), ids=VARIANTS.keys())
+def test_flops_equal_what_pytorch_counts(overrides: tuple[str, ...], num_positions: int) -> None:
+    """PyTorch counts the whole square of attention, and no sum over sources, which is no matrix product."""
+    config = composed(*overrides).model
+    model = build(config, small_scale(3, d_model=16, d_ff=28)).eval()
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH):
+        model(some_tokens(2, num_positions))
+    unseen_square = 3 * 4 * 16 * (num_positions - 1) / 2
+    slots = [mix.num_sources for mix in model.trunk.mixing.mixes] if isinstance(model.trunk, InterblockTrunk) else []
+    weighted_sums = 2 * 16 * sum(number for number in slots if number > 1)
+    expected = forward_flops_per_token(model, num_positions) + unseen_square - weighted_sums
+    assert counter.get_total_flops() == 2 * num_positions * expected
+
+
+def test_attention_flops_grow_with_the_window() -> None:
+    model = build(composed("model=vanilla").model, small_scale(3, d_model=16))
+    assert forward_flops_per_token(model, 101) - forward_flops_per_token(model, 1) == 3 * 4 * 16 * 50
+
+
+def test_a_mix_without_a_choice_costs_nothing() -> None:
+    config = composed("model=interblock").model
+    assert isinstance(config.trunk, InterblockTrunkConfig)
+    capped = replace(config, trunk=replace(config.trunk, macro_block_size=1, max_block_representations=1))
+    vanilla = composed("model=vanilla").model
+    costs = [forward_flops_per_token(build(model, small_scale(3)), 8) for model in (capped, vanilla)]
+    assert costs[0] - costs[1] == 3 * 2 * 4 * 8  # the feed-forward mixes alone, two sources each
+
+
+# --------------------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("architecture", ["vanilla", "interblock", "tarnet"])
+def test_training_bytes_are_those_of_a_step(architecture: str, dtype: torch.dtype) -> None:
+    model = build(composed(f"model={architecture}").model, small_scale(2), dtype=dtype)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(some_tokens(2, 5)).square().sum().backward()
+    optimizer.step()
+    held = list(model.parameters())
+    held += [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    held += [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert training_bytes(model) == sum(tensor.numel() * tensor.element_size() for tensor in held)
