@@ -78,9 +78,11 @@ class _Scores(torch.autograd.Function):
         return scores_QN.unflatten(1, source.shape[:2]), source
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
         source, folded, scale_N, scores_QN = ctx.saved_tensors
         grad_scores, later = grads
+        if grad_scores is None:
+            return later, None
         source_ND = source.flatten(0, 1)
         scaled_QN = grad_scores.flatten(1) * scale_N
         # d r / d v = -r^3 v / D holds with EPS too, because r contains it.
@@ -103,10 +105,11 @@ class _WeightedSum(torch.autograd.Function):
         return mixed, *sources
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         weights, *sources = ctx.saved_tensors
         grad, *later_grads = grads
-        assert grad is not None, "a mix that nothing reads"
+        if grad is None:  # with a cap of 1, the final mix reads the embedding alone
+            return None, *later_grads
         product = torch.empty_like(grad)
         grad_weights = torch.stack([torch.mul(grad, source, out=product).sum(-1) for source in sources])
         grad_sources = [

@@ -5,6 +5,8 @@ B windows, T positions, D d_model, K outcomes (1 or 2), V tokens of the vocabula
 A readout is also given the token embedding (V, D), so that a tied one has no parameter of its own.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -79,13 +81,13 @@ class TwoHeadReadout(Readout):
     """logits_k = shared(h) + delta_k(h) for the outcomes k = 0, 1 (TARNet, arXiv 1606.03976)."""
 
     num_outcomes = 2
+    deltas: Sequence[Perceptron]
 
     def __init__(self, config: TwoHeadReadoutConfig, d_model: int, vocab_size: int, dropout: float) -> None:
         super().__init__()
         self.shared = Perceptron(config.shared, d_model, vocab_size, dropout)
-        self.deltas = nn.ModuleList(
-            Perceptron(head, d_model, vocab_size, dropout) for head in (config.delta0, config.delta1)
-        )
+        deltas = [Perceptron(head, d_model, vocab_size, dropout) for head in (config.delta0, config.delta1)]
+        self.deltas = nn.ModuleList(deltas)  # type: ignore[assignment]
 
     def forward(self, hidden_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Map hidden states (B, T, D) to logits (B, T, 2, V)."""

@@ -3,6 +3,8 @@
 B windows, T positions, D d_model.
 """
 
+from collections.abc import Sequence
+
 from torch import LongTensor, Tensor, nn
 
 from nano_llm.config.schema import (
@@ -23,11 +25,14 @@ from nano_llm.model.positions import Positions, RotaryPositions, SinusoidalPosit
 class Trunk(nn.Module):
     """Embedding, layers and final norm. How the layers are joined is the variants' matter."""
 
+    layers: Sequence[Layer]
+
     def __init__(self, model: ModelConfig, scale: ScaleConfig, vocab_size: int, max_positions: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, scale.d_model)
         self.positions = build_positions(model.position, scale, max_positions)
-        self.layers = nn.ModuleList(Layer(scale, model.dropout, self.positions) for _ in range(scale.num_layers))
+        layers = [Layer(scale, model.dropout, self.positions) for _ in range(scale.num_layers)]
+        self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
         self.final_norm = nn.LayerNorm(scale.d_model)
 
     def forward(self, tokens_BT: LongTensor) -> Tensor:
@@ -74,7 +79,8 @@ class InterblockTrunk(Trunk):
         stream_BTD = self.positions.embed(self.embedding(tokens_BT))
         memory = self.mixing.open()
         memory.keep(stream_BTD)
-        output_BTD = block_BTD = None  # of the last layer; of the open macro-block so far
+        output_BTD: Tensor | None = None  # of the last layer
+        block_BTD: Tensor | None = None  # of the open macro-block so far
         for index, layer in enumerate(self.layers):
             earlier_BTD = block_BTD if cumulative else output_BTD
             attended_BTD = layer.attend(memory.mix(2 * index, earlier_BTD))

@@ -1,0 +1,52 @@
+"""Signals as requests: noted while patient, immediate otherwise."""
+
+import os
+import signal
+
+import pytest
+
+from nano_llm.interruption import Interrupted, Interruption
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_patient_one_notes_the_first_and_raises_at_the_second(number: signal.Signals) -> None:
+    with Interruption() as interruption:
+        interruption.patient = True
+        send(number)
+        assert interruption.reason == number.name
+        with pytest.raises(Interrupted):
+            send(number)
+
+
+def test_an_impatient_one_raises_at_once() -> None:
+    with Interruption(), pytest.raises(Interrupted) as caught:
+        send(signal.SIGTERM)
+    assert caught.value.reason == "SIGTERM"
+
+
+def test_code_that_catches_exceptions_does_not_swallow_it() -> None:
+    with pytest.raises(Interrupted), Interruption():
+        try:
+            send(signal.SIGINT)
+        except Exception as error:
+            raise AssertionError("swallowed") from error
+
+
+def test_a_noted_request_is_raised_where_asked() -> None:
+    with Interruption() as interruption:
+        interruption.raise_if_requested()
+        interruption.patient = True
+        send(signal.SIGINT)
+        with pytest.raises(Interrupted):
+            interruption.raise_if_requested()
+
+
+def test_the_handlers_from_before_come_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interruption():
+        assert signal.getsignal(signal.SIGINT) != before
+    assert signal.getsignal(signal.SIGINT) == before

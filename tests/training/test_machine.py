@@ -1,0 +1,40 @@
+"""Choosing a machine: what exists, or a sentence that says what does."""
+
+import pytest
+import torch
+
+from nano_llm.config.compose import compose_config
+from nano_llm.config.schema import Precision
+from nano_llm.errors import ConfigError
+from nano_llm.training.machine import Machine, find_machine
+
+
+def test_the_cpu_computes_in_fp32_by_default() -> None:
+    machine = find_machine(compose_config(["trainer.device=cpu"]).trainer)
+    assert (machine.device.type, machine.precision) == ("cpu", Precision.fp32)
+    assert not machine.scaler().is_enabled()
+    assert machine.peak_flops is None
+
+
+def test_bf16_on_the_cpu_casts_matrix_products() -> None:
+    machine = find_machine(compose_config(["trainer.device=cpu", "trainer.precision=bf16"]).trainer)
+    with machine.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16
+
+
+def test_a_missing_device_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"trainer\.device=cuda.*available here: .*cpu"):
+        find_machine(compose_config(["trainer.device=cuda"]).trainer)
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA L4", 121e12),
+        ("NVIDIA L40", None), ("NVIDIA T400", None), ("Unheard of", None),
+    ],
+)  # fmt: skip
+def test_peaks_belong_to_whole_names(name: str, peak: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "name", property(lambda _: name))
+    assert Machine(torch.device("cpu"), Precision.fp32).peak_flops == peak
