@@ -215,6 +215,21 @@ def test_the_penalty_joins_the_loss_and_no_other_figure(average: LossAverage) ->
 
 
 @pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_loss_has_the_value_and_gradient_of_the_naive_formula(weight: float, average: LossAverage) -> None:
+    logits, targets = drawn(B, T, 2, V).requires_grad_(), some_targets()
+    scored = targets != IGNORE
+    chosen = logits.log_softmax(-1)[torch.arange(B)[:, None], torch.arange(T), TREATMENT[:, None]]
+    nats = -chosen.gather(2, targets.clamp(min=0)[..., None]).squeeze(2) * scored
+    ce = (nats.sum(1) / scored.sum(1)).mean() if average is LossAverage.row else nats.sum() / scored.sum()
+    naive = ce - weight * naive_js(logits)[scored].mean()
+    loss = loss_of(two_heads(weight, average), logits, targets)
+    torch.testing.assert_close(loss, naive, rtol=1e-12, atol=0)
+    ours, theirs = (torch.autograd.grad(x, logits)[0] for x in (loss, naive))
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize(("kind", "weight"), [("js", 0.0), ("none", 0.0), ("none", 0.5)])
 def test_without_weight_or_kind_it_is_exactly_the_plain_objective(
     kind: str, weight: float, average: LossAverage

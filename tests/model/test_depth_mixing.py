@@ -359,20 +359,20 @@ def test_zero_queries_learn_before_their_key_weights() -> None:
 
 
 def test_scores_are_taken_in_fp32_under_autocast() -> None:
-    """Scores as large as 100 would be wrong by halves in bf16, and the weights by as much."""
-    queries, key_weights = 30 * drawn(4, 32, seed=5), drawn(4, 32, seed=6)
-    embedding, snapshot = drawn(2, 2, 3, 32).float()
-    partial = drawn(2, 3, 32, seed=7).bfloat16()
-    memory = memory_of(PLAN, queries.float(), key_weights.float())
+    """Three sources of different length and nearly one direction: in bf16, scores of 100 would be wrong by halves."""
+    directions = drawn(2, 3, 32) + 0.003 * drawn(3, 2, 3, 32, seed=7)
+    embedding, snapshot = directions[0].float(), 10 * directions[1].float()
+    partial = (3 * directions[2]).bfloat16()
+    queries, key_weights = 30 * drawn(4, 32, seed=5).float(), torch.ones(4, 32)
+    memory = memory_of(PLAN, queries, key_weights)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         memory.keep(embedding)
         memory.keep(snapshot)
         mixed = memory.mix(3, partial)
-    exact = oracle.mix(
-        [x.double() for x in (embedding, snapshot, partial)],
-        queries[3].float().double(),
-        key_weights[3].float().double(),
-    )
+    sources = [x.double() for x in (embedding, snapshot, partial)]
+    weights = oracle.depth_weights(sources, queries[3].double(), key_weights[3].double())
+    assert weights.amax(0).median() < 0.9, "the mixes are undecided"
+    exact = oracle.mix(sources, queries[3].double(), key_weights[3].double())
     torch.testing.assert_close(mixed.double(), exact, rtol=1e-2, atol=1e-2)
 
 

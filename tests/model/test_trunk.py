@@ -118,7 +118,7 @@ def compilable(trunk: str, dropout: float = 0.0) -> Trunk:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # the compiler's own
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.parametrize("trunk", ["vanilla", "interblock"])
 def test_a_compiled_trunk_is_one_graph_with_the_eager_numbers(trunk: str, compiler: None) -> None:
     eager = compilable(trunk)
@@ -138,7 +138,7 @@ def test_a_compiled_trunk_is_one_graph_with_the_eager_numbers(trunk: str, compil
             assert (compiled_grad - grad).norm() <= 1e-4 * grad.norm()
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("trunk", ["vanilla", "interblock_paper"])
 def test_training_with_dropout_is_traced_in_one_graph(trunk: str) -> None:
     torch.compiler.reset()
