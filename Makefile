@@ -19,7 +19,7 @@ demo: $(INSTALLED)  ## train vanilla, inter-block and TARNet on a small corpus a
 	$(BIN)/nano-llm demo
 
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .

@@ -138,9 +138,8 @@ class Attention(nn.Module):
     def project(self, hidden_BTD: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, H, T, K) of tokens whose first has position ``start``."""
         heads_BT3HK = self.query_key_value(hidden_BTD).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = heads_BT3HK.unbind(2)
-        query, key = self.positions.rotate(query, start), self.positions.rotate(key, start)
-        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        query, key, value = heads_BT3HK.transpose(1, 3).unbind(2)
+        return self.positions.rotate(query, start), self.positions.rotate(key, start), value
 
     def forward(self, hidden_BTD: Tensor) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEVELS = 1 << 16
+PART = 1 << 18
 _INT64_MIN = torch.iinfo(torch.int64).min
 
 
@@ -39,6 +40,19 @@ def draw_keep_mask(shape: Sequence[int], rate: float) -> Tensor:
     # An int8 result keeps the comparison vectorised, and int8 * float is faster than bool * float.
     keep = torch.empty(*shape, dtype=torch.int8)
     return torch.ge(levels, num_dropped_levels(rate) - LEVELS // 2, out=keep)
+
+
+def drop_(x: Tensor, rate: float) -> Tensor:
+    """Zero each element of a contiguous CPU tensor with probability ``rate``, in place, as ``draw_keep_mask`` would.
+
+    Levels and flags are made for a part at a time, in memory that is used again and so stays in the cache.
+    """
+    flags = torch.empty(PART, dtype=x.dtype)
+    words = torch.empty(PART // 4, dtype=torch.int64)
+    for part in x.view(-1).split(PART):
+        levels = words[: -(-len(part) // 4)].random_(_INT64_MIN, None).view(torch.int16)[: len(part)]
+        part.mul_(torch.ge(levels, num_dropped_levels(rate) - LEVELS // 2, out=flags[: len(part)]))
+    return x
 
 
 def draws_own_masks(x: Tensor) -> bool:
@@ -87,26 +101,24 @@ class ReluDropoutLinear(nn.Linear):
         """Map (..., F) to (..., D). In training ``x`` may be overwritten: nothing else may need it."""
         if not (self.training and self.rate > 0 and draws_own_masks(x)):
             return super().forward(F.dropout(F.relu(x), self.rate, self.training))
-        x_NF = x.flatten(0, -2)
-        keep_NF = draw_keep_mask(x_NF.shape, self.rate)
-        y_ND: Tensor = _ReluDropoutLinear.apply(x_NF, keep_NF, keep_scale(self.rate), self.weight, self.bias)
+        y_ND: Tensor = _ReluDropoutLinear.apply(x.flatten(0, -2), self.rate, self.weight, self.bias)
         return y_ND.view(*x.shape[:-1], self.out_features)
 
 
 class _ReluDropoutLinear(torch.autograd.Function):
     """y = (relu(x) * keep * scale) @ weight' + bias.
 
-    What the factors leave of x replaces it: it is positive exactly where x was and the mask is 1, so it serves
+    What the factors leave of x replaces it: it is positive exactly where x was and the flag is 1, so it serves
     as mask of the gradient too. The scale is left to the matrix products.
     """
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
-    def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float, weight: Tensor, bias: Tensor) -> Tensor:
-        kept = x.relu_().mul_(keep)
+    def forward(ctx: Any, x: Tensor, rate: float, weight: Tensor, bias: Tensor) -> Tensor:
+        kept = drop_(x.relu_(), rate)
         ctx.save_for_backward(kept, weight)
-        ctx.scale = scale
-        return torch.addmm(bias, kept, weight.mT, alpha=scale)
+        ctx.scale = keep_scale(rate)
+        return torch.addmm(bias, kept, weight.mT, alpha=ctx.scale)
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
@@ -115,4 +127,4 @@ class _ReluDropoutLinear(torch.autograd.Function):
         scaled = grads[0] * ctx.scale
         grad_x = scaled @ weight
         torch.ops.aten.threshold_backward.grad_input(grad_x, kept, 0.0, grad_input=grad_x)
-        return grad_x, None, None, scaled.mT @ kept, grads[0].sum(0)
+        return grad_x, None, scaled.mT @ kept, grads[0].sum(0)

@@ -22,8 +22,8 @@ class Positions(nn.Module):
         """Mark the embedded tokens (B, T, D)."""
         raise NotImplementedError
 
-    def rotate(self, heads_BTHK: Tensor, start: int = 0) -> Tensor:
-        """Mark queries or keys (B, T, H, K)."""
+    def rotate(self, heads_BHTK: Tensor, start: int = 0) -> Tensor:
+        """Mark queries or keys (B, H, T, K)."""
         raise NotImplementedError
 
 
@@ -41,18 +41,18 @@ class RotaryPositions(Positions):
         """Return the embedding as it is."""
         return hidden_BTD
 
-    def rotate(self, heads_BTHK: Tensor, start: int = 0) -> Tensor:
-        """Turn each pair of units of (B, T, H, K) by its position's angle, in the precision of the table."""
-        table_TP2 = self.table_TP2[start : start + heads_BTHK.shape[1]]
-        pairs_BTHP2 = heads_BTHK.to(table_TP2.dtype).unflatten(-1, (-1, 2))
+    def rotate(self, heads_BHTK: Tensor, start: int = 0) -> Tensor:
+        """Turn each pair of units of (B, H, T, K) by its position's angle, in the precision of the table."""
+        table_TP2 = self.table_TP2[start : start + heads_BHTK.shape[2]]
+        pairs_BHTP2 = heads_BHTK.to(table_TP2.dtype).unflatten(-1, (-1, 2))
         if torch.compiler.is_compiling():  # the compiler fuses real arithmetic and cannot compile complex
-            x, y = pairs_BTHP2.unbind(-1)
-            cos, sin = table_TP2[:, None].unbind(-1)
-            turned_BTHP2 = torch.stack((x * cos - y * sin, x * sin + y * cos), dim=-1)
-        else:  # one pass over the data instead of six
-            turns_T1P = torch.view_as_complex(table_TP2)[:, None]
-            turned_BTHP2 = torch.view_as_real(torch.view_as_complex(pairs_BTHP2) * turns_T1P)
-        return turned_BTHP2.flatten(-2).to(heads_BTHK.dtype)
+            x, y = pairs_BHTP2.unbind(-1)
+            cos, sin = table_TP2.unbind(-1)
+            turned_BHTP2 = torch.stack((x * cos - y * sin, x * sin + y * cos), dim=-1)
+        else:  # one pass instead of six; contiguous, because a pass over long rows is worth the copy
+            turns_TP = torch.view_as_complex(table_TP2)
+            turned_BHTP2 = torch.view_as_real(torch.view_as_complex(pairs_BHTP2.contiguous()) * turns_TP)
+        return turned_BHTP2.flatten(-2).to(heads_BHTK.dtype)
 
 
 class SinusoidalPositions(Positions):
@@ -69,6 +69,6 @@ class SinusoidalPositions(Positions):
         """Add the waves to (B, T, D)."""
         return hidden_BTD + self.table_TD[start : start + hidden_BTD.shape[1]]
 
-    def rotate(self, heads_BTHK: Tensor, start: int = 0) -> Tensor:
+    def rotate(self, heads_BHTK: Tensor, start: int = 0) -> Tensor:
         """Return queries or keys as they are."""
-        return heads_BTHK
+        return heads_BHTK
