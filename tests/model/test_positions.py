@@ -15,7 +15,7 @@ def drawn(*shape: int) -> torch.Tensor:
 
 def test_scores_depend_on_the_distance_only() -> None:
     rotary, query, key = RotaryPositions(16, 600), drawn(16), drawn(16) * 2
-    queries, keys = (rotary.rotate(x.expand(1, 600, 1, 16))[0, :, 0].double() for x in (query, key))
+    queries, keys = (rotary.rotate(x.expand(1, 1, 600, 16))[0, 0].double() for x in (query, key))
     scores = queries @ keys.T
     for distance in (0, 1, 7, 300):
         same_distance = scores.diagonal(-distance)
@@ -24,37 +24,37 @@ def test_scores_depend_on_the_distance_only() -> None:
 
 
 def test_rotations_keep_norms_and_the_first_position() -> None:
-    rotary, heads = RotaryPositions(16, 50), drawn(2, 50, 3, 16)
+    rotary, heads = RotaryPositions(16, 50), drawn(2, 3, 50, 16)
     turned = rotary.rotate(heads)
     pairs, turned_pairs = heads.unflatten(-1, (8, 2)), turned.unflatten(-1, (8, 2))
     torch.testing.assert_close(turned_pairs.norm(dim=-1), pairs.norm(dim=-1))
-    assert torch.equal(turned[:, 0], heads[:, 0])
+    assert torch.equal(turned[:, :, 0], heads[:, :, 0])
 
 
 def test_neighbouring_units_turn_together() -> None:
-    heads = drawn(2, 50, 3, 16)
+    heads = drawn(2, 3, 50, 16)
     turned = RotaryPositions(16, 50).rotate(heads)
-    expected = oracle.rotated(heads.double().transpose(1, 2)).transpose(1, 2)
+    expected = oracle.rotated(heads.double())
     torch.testing.assert_close(turned.double(), expected, rtol=0, atol=1e-6)
 
 
 def test_a_quarter_turn_by_hand() -> None:
     """Two units turn by one radian a position."""
-    turned = RotaryPositions(2, 3).rotate(torch.tensor([[1.0, 0.0]] * 3).view(1, 3, 1, 2))
+    turned = RotaryPositions(2, 3).rotate(torch.tensor([[1.0, 0.0]] * 3).view(1, 1, 3, 2))
     expected = torch.tensor([[math.cos(t), math.sin(t)] for t in range(3)])
     torch.testing.assert_close(turned.view(3, 2), expected)
 
 
 @pytest.mark.parametrize("start", [0, 1, 30])
 def test_a_later_start_gives_the_positions_of_the_whole(start: int) -> None:
-    heads, hidden = drawn(2, 40, 3, 16), drawn(2, 40, 10)
+    heads, hidden = drawn(2, 3, 40, 16), drawn(2, 40, 10)
     rotary, waves = RotaryPositions(16, 40), SinusoidalPositions(10, 40)
-    torch.testing.assert_close(rotary.rotate(heads[:, start:], start), rotary.rotate(heads)[:, start:])
+    torch.testing.assert_close(rotary.rotate(heads[:, :, start:], start), rotary.rotate(heads)[:, :, start:])
     assert torch.equal(waves.embed(hidden[:, start:], start), waves.embed(hidden)[:, start:])
 
 
 def test_compiled_arithmetic_equals_the_complex_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    rotary, heads = RotaryPositions(16, 50), drawn(2, 50, 3, 16).requires_grad_()
+    rotary, heads = RotaryPositions(16, 50), drawn(2, 3, 50, 16).requires_grad_()
     eager = rotary.rotate(heads)
     eager_grad = torch.autograd.grad((eager * drawn(16)).sum(), heads)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
@@ -65,7 +65,7 @@ def test_compiled_arithmetic_equals_the_complex_one(monkeypatch: pytest.MonkeyPa
 
 
 def test_half_precision_is_turned_in_single_precision() -> None:
-    rotary, heads = RotaryPositions(16, 600), drawn(1, 600, 1, 16).bfloat16()
+    rotary, heads = RotaryPositions(16, 600), drawn(1, 1, 600, 16).bfloat16()
     turned = rotary.rotate(heads)
     assert turned.dtype is torch.bfloat16
     assert torch.equal(turned, rotary.rotate(heads.float()).bfloat16())
@@ -85,7 +85,7 @@ def test_waves_by_hand() -> None:
 
 
 def test_each_kind_leaves_the_other_place_alone() -> None:
-    heads, hidden = drawn(2, 5, 3, 4), drawn(2, 5, 12)
+    heads, hidden = drawn(2, 3, 5, 4), drawn(2, 5, 12)
     assert torch.equal(RotaryPositions(4, 5).embed(hidden), hidden)
     assert torch.equal(SinusoidalPositions(12, 5).rotate(heads), heads)
 
