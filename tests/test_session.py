@@ -298,6 +298,7 @@ def test_early_stopping_ends_after_patience(run: Run) -> None:
     summary = run("optimizer=adamw", "optimizer.lr=1e-12", "trainer.patience=2", "trainer.max_steps=100")
     assert summary is not None
     assert summary["steps"] <= 20
+    assert summary["ended_by"] == "patience"
 
 
 def test_a_full_disk_is_explained_and_the_old_checkpoint_stays(

@@ -149,7 +149,7 @@ def _verify(folder: Path) -> None:
     if damaged:
         raise CheckpointError(
             f"The checkpoint {folder} is damaged: {', '.join(damaged)} missing or not as written. "
-            "Use another checkpoint of the run, or delete the folder to train again."
+            f"Restore it from a copy, or delete {folder}: a run that finds no `last` starts again from step 0."
         )
 
 

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nano_llm.config.register import config_source, register_schemas
 from nano_llm.config.strict import convert
-from nano_llm.errors import ConfigError, NanoLLMError
+from nano_llm.errors import ConfigError, NanoLLMError, OutputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone, as with `--help | head`; nothing is left to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        failures.append(OutputError(f"Cannot use {error.filename}: {error.strerror}; choose another paths.outputs."))
     for failure in failures:
         print(f"Error: {failure}", file=sys.stderr)
     return max((failure.exit_status for failure in failures), default=0)
@@ -69,7 +71,8 @@ def _explanation(error: Exception) -> str:
     """Explain why the configuration does not compose."""
     from nano_llm.config.compose import explain
 
-    return explain(get_args_parser().parse_args(sys.argv[1:]).overrides) or str(error)
+    given = get_args_parser().parse_args(sys.argv[1:])
+    return explain(given.overrides, multirun=given.multirun) or str(error)
 
 
 if __name__ == "__main__":

@@ -258,6 +258,7 @@ class Session:
             "best_step": best_step,
             "metrics": figures,
             "steps": spent.steps,
+            "ended_by": self._training.ended_by,
             "tokens": spent.tokens,
             "epochs": self._training.epochs,
             "training_seconds": spent.seconds,
@@ -272,7 +273,7 @@ def summary_lines(summary: Summary, path: Path) -> list[str]:
     return [
         f"Best step {summary['best_step']} of {summary['steps']}: " + "  ".join(named),
         f"{summary['tokens']:,} tokens in {summary['training_seconds'] / 60:.1f} minutes of training "
-        f"({summary['tokens_per_second']:,.0f} tokens/s)",
+        f"({summary['tokens_per_second']:,.0f} tokens/s), ended by trainer.{summary['ended_by']}",
         f"Everything is in {path}",
     ]
 

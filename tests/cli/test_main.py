@@ -38,6 +38,8 @@ def test_every_command_explains_itself_with_an_example(name: str, capsys: pytest
     [
         ("nano-llm pre", {"prepare"}),
         ("nano-llm run model=ta", {"model=tarnet"}),
+        ("nano-llm run model=", {"model=tarnet", "model=vanilla", "model=interblock"}),
+        ("nano-llm prepare data=s", {"data=scm"}),
         ("nano-llm run trainer.max_s", {"trainer.max_steps="}),
     ],
 )
@@ -48,7 +50,9 @@ def test_completion_in_bash(
     monkeypatch.setenv("COMP_POINT", str(len(line)))
     monkeypatch.setattr("sys.argv", ["nano-llm", "-sc", "query=bash"])
     assert main(["-sc", "query=bash"]) == 0
-    assert expected <= set(capfd.readouterr().out.split())
+    offered = set(capfd.readouterr().out.split())
+    assert expected <= offered
+    assert not [word for word in offered if "_schema" in word]
 
 
 def test_prepare_copies_a_folder_that_a_run_can_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from nano_llm.config.compose import compose_config, composing, options_of
+from nano_llm.config.compose import compose_config, composing, explain, options_of
 from nano_llm.config.identity import arm_id, to_plain
 from nano_llm.config.register import SCHEMAS
 from nano_llm.config.schema import InterblockTrunkConfig, SingleHeadConfig, TwoHeadConfig
@@ -101,6 +101,8 @@ def test_all_problems_are_reported_at_once() -> None:
         ("data.tokenizer.vocab_size=256", "at least 264"),
         ("data.tokenizer.kind=words", "closed vocabulary"),
         ("trainer.max_epochs=null", "needs a budget"),
+        ("study=../away", "below paths.outputs"),
+        ("name=a/b", "one folder's name"),
         ("protocol.selection=val_objective", "goes with protocol.windows=covering"),
     ],
 )
@@ -117,13 +119,14 @@ def test_conditions_that_need_each_other_are_checked_together() -> None:
 
 
 def test_sweeps_are_explained_value_by_value() -> None:
-    (problem,) = problems("model=vanilla,tarnet", "model.separation.weight=1")
-    assert "exists with model=tarnet" in problem
+    overrides = ["model=vanilla,tarnet", "model.separation.weight=1"]
+    assert "exists with model=tarnet" in explain(overrides, multirun=True)
+    assert "several values need -m" in explain(["seed=0,1"])
 
 
 def test_a_choice_that_does_not_fit_another_is_named() -> None:
     (problem,) = problems("model=vanilla", "model/readout=two_head")
-    assert "does not go with model=vanilla" in problem
+    assert "goes with model=tarnet" in problem
 
 
 def test_markers_are_budgeted_as_the_tokens_that_they_are() -> None:

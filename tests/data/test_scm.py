@@ -146,9 +146,7 @@ def test_default_aspects_and_ambiguous_words_follow_the_topic() -> None:
 @both_presets
 def test_opinions_are_polar_neutral_or_ambiguous(config: ScmConfig) -> None:
     law = review_law(config)
-    negative, positive, neutral, ambiguous = (tiny_lexicon() if config is TINY else default_lexicon()).lists[
-        "O"
-    ]
+    negative, positive, neutral, ambiguous = (tiny_lexicon() if config is TINY else default_lexicon()).lists["O"]
     for r, polar in enumerate((negative, positive)):
         opinions = word_law(law, "O", z=3, r=r)
         assert set(opinions) == {*polar, *neutral, *ambiguous}
@@ -345,9 +343,7 @@ def test_a_length_effect_makes_positive_twins_longer_and_keeps_the_common_lines(
 def test_the_verdict_returns_to_the_aspect_that_the_first_sentence_names() -> None:
     law, _, records = sample(DEFAULT)
     noun_NL = records.word_NLP[..., SLOTS.index("A")]
-    column = {
-        law.vocabulary.index(w): a for a, words in enumerate(default_lexicon().lists["A"]) for w in words
-    }
+    column = {law.vocabulary.index(w): a for a, words in enumerate(default_lexicon().lists["A"]) for w in words}
     assert [column[v] for v in noun_NL[:, 0]] == [column[v] for v in noun_NL[:, -1]]
 
 
@@ -374,9 +370,7 @@ def test_a_text_has_one_sequence_of_events(config: ScmConfig) -> None:
     law = review_law(config)
     records = sample_records(law, draw_noise(law, 0, "test", 500))
     slot_of = {
-        word: s
-        for s, law_V in law.emissions.items()
-        for word in np.array(law.vocabulary)[law_V.any((0, 1, 2, 3))]
+        word: s for s, law_V in law.emissions.items() for word in np.array(law.vocabulary)[law_V.any((0, 1, 2, 3))]
     }
     events = {template: m for m, template in enumerate(law.templates)}
     assert len(events) == len(law.templates)
@@ -400,9 +394,7 @@ def test_the_prompt_names_topic_or_proxy_or_nothing() -> None:
     assert {review.topic for review in reviews[ScmTopic.hidden]} == {None}
     assert [review.topic for review in reviews[ScmTopic.observed]] == [TOPICS[z] for z in records.topic_N]
     assert [review.topic for review in reviews[ScmTopic.proxy]] == [TOPICS[w] for w in records.proxy_N]
-    assert [review.text for review in reviews[ScmTopic.proxy]] == [
-        review.text for review in reviews[ScmTopic.hidden]
-    ]
+    assert [review.text for review in reviews[ScmTopic.proxy]] == [review.text for review in reviews[ScmTopic.hidden]]
     assert [review.treatment for review in reviews[ScmTopic.hidden]] == records.treatment_N.tolist()
 
 

@@ -29,7 +29,9 @@ class Table(nn.Module):
         return self.logits_KV.expand(*tokens_BT.shape, *self.logits_KV.shape)
 
 
-def windows(rows: list[list[int]], first: list[int], prompt: list[int], review: list[int], labels: list[int]) -> Windows:
+def windows(
+    rows: list[list[int]], first: list[int], prompt: list[int], review: list[int], labels: list[int]
+) -> Windows:
     length = max(map(len, rows))
     return Windows(
         tokens_WL=np.array([row + [0] * (length - len(row)) for row in rows], np.uint16),

@@ -1,6 +1,9 @@
 """``nano-llm``: one door to all commands."""
 
+import contextlib
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -63,17 +66,23 @@ def _help() -> str:
 
 
 def _complete(given: list[str]) -> int:
-    """Answer a shell's question: our commands for the first word, Hydra's overrides after ``run``."""
+    """Answer a shell's question: our commands for the first word, Hydra's overrides after it."""
     from nano_llm.run import main as run
 
     line = os.environ.get("COMP_LINE", "")
     script, _, rest = line.partition(" ")
-    if rest.startswith("run "):
-        os.environ["COMP_LINE"] = f"{script} {rest.removeprefix('run ')}"
-    elif line:
-        print("\n".join(name for name in COMMANDS if name.startswith(rest)))
+    command, space, words = rest.partition(" ")
+    if line and not space:
+        print("\n".join(name for name in COMMANDS if name.startswith(command)))
         return 0
-    return run(given)
+    if command in COMMANDS:
+        os.environ["COMP_LINE"] = f"{script} {words}"
+    answer = io.StringIO()
+    with contextlib.redirect_stdout(answer):
+        status = run(given)
+    # Schema nodes are choices to Hydra, but not to a user.
+    print("".join(word for word in re.split(r"(\s+)", answer.getvalue()) if "=_schema" not in word), end="")
+    return status
 
 
 if __name__ == "__main__":

@@ -56,15 +56,26 @@ def composing() -> Iterator[None]:
             yield
 
 
-def explain(overrides: Sequence[str]) -> str:
-    """Say what is wrong with overrides that do not compose, and with the values of those that do."""
+def explain(overrides: Sequence[str], *, multirun: bool = False) -> str:
+    """Say what is wrong with overrides that do not compose, and with the values of those that do.
+
+    Args:
+        overrides: As typed.
+        multirun: Whether several values of a setting were allowed.
+    """
     problems: list[str] = []
     accepted: list[str] = []
     with composing():
         # Choices of groups first: whether a setting exists depends on them.
         for override in sorted(overrides, key=lambda text: "." in text.split("=")[0]):
             fitting = []
-            for single in _singles(override):
+            singles = _singles(override)
+            if len(singles) > 1 and not multirun:
+                problems.append(
+                    f"{override}: several values need -m, one run each; quote a text that holds a comma, as in "
+                    "'data.prompt.command=\"Write, please:\"'"
+                )
+            for single in singles:
                 try:
                     compose("config", overrides=[*accepted, single])
                     fitting.append(single)
@@ -96,7 +107,7 @@ def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
         return (
-            f"{text}: not an override of the form key=value; quote values that hold spaces, commas or brackets, "
+            f"{text}: not an override of the form key=value; quote values that hold commas, brackets or accents, "
             "as in 'data.prompt.command=\"Write a review:\"'"
         )
     key = override.get_key_element().lstrip("+~")
@@ -106,13 +117,20 @@ def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
         group, _, option = missing_option.group(1).rpartition("/")
         return f"{text}: {_explain_option(group, option)}"
     if options_of(key):
-        others = [choice for choice in accepted if "." not in choice.split("=")[0]]
-        return f"{text}: does not go with {', '.join(others) or 'the default choices'}"
+        return f"{text}: {_explain_misfit(key, text, accepted)}"
     if "Could not override" in str(error) or "not in struct" in reason:
         return f"{text}: {_explain_key(key, override, accepted)}"
     if override.is_delete():
         return f"{text}: settings cannot be removed; set {key} to another value instead"
     return f"{text}: {_expected(key, accepted, reason)}"
+
+
+def _explain_misfit(group: str, text: str, accepted: list[str]) -> str:
+    """Say with which choices of the group above a choice does go."""
+    above = group.partition("/")[0]
+    others = _without(accepted, above)
+    fitting = [f"{above}={option}" for option in options_of(above) if _paths_with([*others, f"{above}={option}", text])]
+    return f"does not go with this {above}; it goes with {' or '.join(fitting) or 'none of them'}"
 
 
 def _explain_option(group: str, option: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
+from pathlib import PurePath
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -120,9 +121,19 @@ def _shown(node: Any) -> str:
 
 def broken_rules(config: schema.Config) -> Iterator[str]:
     """Yield the rules across settings that a well-typed config breaks."""
+    yield from _broken_place_rules(config)
     yield from _broken_model_rules(config)
     yield from _broken_data_rules(config)
     yield from _broken_training_rules(config)
+
+
+def _broken_place_rules(config: schema.Config) -> Iterator[str]:
+    """Runs stay below paths.outputs."""
+    study = PurePath(config.study)
+    if study.is_absolute() or not study.parts or ".." in study.parts:
+        yield f"study={config.study}: must name a folder below paths.outputs, such as runs or thesis/first"
+    if len(PurePath(config.name).parts) != 1 or config.name == "..":
+        yield f"name={config.name}: must be one folder's name, without slashes"
 
 
 def _broken_model_rules(config: schema.Config) -> Iterator[str]:

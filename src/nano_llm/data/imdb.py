@@ -118,6 +118,8 @@ def _read_hub(config: ImdbConfig) -> dict[str, RawReviews]:
         tables = {split: found[split].with_format("arrow")[:] for split in OFFICIAL_SPLITS}
     except Exception as error:  # `datasets` raises many kinds, of several packages
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if "OfflineMode" in reason:
+            reason = "the Hub does not answer or is switched off, and the reviews are not in the local cache"
         raise DataError(f"{wanted} could not be loaded from the Hub or its cache ({reason}). {_REMEDY}") from error
     return {split: _raw_reviews(_checked_columns(table, wanted), split, wanted) for split, table in tables.items()}
 

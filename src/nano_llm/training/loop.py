@@ -13,7 +13,7 @@ from nano_llm.data.batches import Batch, Cursor, batches
 from nano_llm.data.windows import Windows
 from nano_llm.errors import NonFiniteError
 from nano_llm.objective import Objective
-from nano_llm.training.budget import budget_share
+from nano_llm.training.budget import budget_share, budget_shares
 from nano_llm.training.machine import Machine
 from nano_llm.training.optimizer import Optimizer
 from nano_llm.training.schedule import lr_factor
@@ -110,6 +110,14 @@ class Training:
     def share(self) -> float:
         """Used share of the budget; training ends at 1."""
         return budget_share(self.config.trainer, self.state.spent, len(self._windows))
+
+    @property
+    def ended_by(self) -> str:
+        """The setting that ended training, or is nearest to ending it."""
+        if self._out_of_patience:
+            return "patience"
+        shares = budget_shares(self.config.trainer, self.state.spent, len(self._windows))
+        return max(shares, key=shares.__getitem__)
 
     @property
     def epochs(self) -> float:
