@@ -26,8 +26,8 @@ def main(arguments: Sequence[str]) -> int:
     from nano_llm.session import run_session
 
     console = Console()
-    table = Table(title="Structural reviews (data=scm); bpb: bits a byte, ce: nats a token; lower is better")
-    for column in ("model", "parameters", "val_bpb", "test_bpb", "test_ce", "tokens/s", "seconds"):
+    table = Table(title="Structural reviews: bits a byte, lower is better")
+    for column in ("model", "parameters", "val_bpb", "test_bpb", "tokens/s", "seconds"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for model, config, row in zip(MODELS, configs, chosen, strict=True):
         summary = run_session(config, row, console)
@@ -39,7 +39,6 @@ def main(arguments: Sequence[str]) -> int:
             f"{summary['parameters']:,}",
             f"{metrics['val_bpb']:.4f}",
             f"{metrics['test_bpb']:.4f}",
-            f"{metrics['test_ce']:.4f}",
             f"{summary['tokens_per_second']:,.0f}",
             f"{summary['training_seconds']:.0f}",
         )
