@@ -32,7 +32,7 @@ class Samples:
     treatment_R: IntArray  # uint8
 
     @property
-    def length_R(self) -> IntArray:  # noqa: N802
+    def length_R(self) -> IntArray:
         """Tokens of each sample."""
         return np.diff(self.offset_R1)
 

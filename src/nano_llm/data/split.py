@@ -34,7 +34,7 @@ class Split:
         return Review(text, int(self.treatment_R[row]), str(self.topic_R[row]) or None)
 
     @property
-    def num_bytes_R(self) -> IntArray:  # noqa: N802
+    def num_bytes_R(self) -> IntArray:
         """UTF-8 bytes of each cleaned review."""
         return np.diff(self.offset_R1)
 

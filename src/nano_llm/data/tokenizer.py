@@ -35,7 +35,7 @@ class Ragged:
     offset_R1: IntArray  # int64, one more entry than rows
 
     @property
-    def length_R(self) -> IntArray:  # noqa: N802
+    def length_R(self) -> IntArray:
         """Tokens of each row."""
         return np.diff(self.offset_R1)
 
@@ -167,7 +167,7 @@ class Tokenizer:
         return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
 
     @cached_property
-    def is_word_start_V(self) -> BoolArray:  # noqa: N802
+    def is_word_start_V(self) -> BoolArray:
         """Whether a window may start with the token without cutting a word."""
         if not self._is_byte_level:
             return np.ones(self.vocab_size, np.bool_)
@@ -176,7 +176,7 @@ class Tokenizer:
         return np.array([entry.startswith("Ġ") or entry in special for entry in entries])
 
     @cached_property
-    def num_bytes_V(self) -> IntArray:  # noqa: N802
+    def num_bytes_V(self) -> IntArray:
         """UTF-8 bytes of text that a token of byte-level BPE stands for: 0 if special, 1 for ``<unk>``."""
         entries = [self.token(index) for index in range(self.vocab_size)]
         zero = {*SPECIALS, *MARKERS} if self.has_markers else set(SPECIALS)
