@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from nano_llm.config.register import config_source, register_schemas
+from nano_llm.config.register import config_source, register_plugins, register_schemas
 from nano_llm.config.strict import convert
 from nano_llm.errors import ConfigError, NanoLLMError, OutputError
 
@@ -22,7 +22,7 @@ from nano_llm.errors import ConfigError, NanoLLMError, OutputError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run Hydra on the command line and turn every expected failure into one message and an exit status.
 
-    Of a multirun every job is carried out, and all failures are told at the end.
+    A multirun is a sweep: `nano_llm.sweep` plans it, carries out what is missing and tells all failures at the end.
 
     Returns:
         0 finished, 1 failed, 2 the configuration is wrong, 130 or 143 interrupted and resumable.
@@ -40,10 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Makes Hydra hand over exceptions instead of printing a shortened one of its own.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_schemas()
+    register_plugins()
     try:
         hydra.main(version_base="1.3", config_path=config_source(), config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
         failures.append(ConfigError(_explanation(error)))
+    except NanoLLMError as error:
+        failures.append(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -57,14 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _carry_out(composed: DictConfig) -> None:
-    """Check a composed config and carry the run out."""
-    config = convert(composed)
+    """Check a composed config and carry the run out, or the cell of a sweep that it points to."""
+    command = convert(composed)
+    if command.sweep.cell is not None:
+        from nano_llm.sweep.hydra import carry_out
+
+        carry_out(command)
+        return
+    if command.sweep.rows or command.sweep.seeds > 1 or command.sweep.dry_run:
+        raise ConfigError("This command describes a sweep (sweep.rows, sweep.seeds or sweep.dry_run is set): add -m.")
     # Imported here, so that --help, --cfg and completion never wait for torch.
     from rich.console import Console
 
     from nano_llm.session import run_session
 
-    run_session(config, list(HydraConfig.get().overrides.task), Console())
+    run_session(command.run(), list(HydraConfig.get().overrides.task), Console())
 
 
 def _explanation(error: Exception) -> str:

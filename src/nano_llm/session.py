@@ -1,12 +1,13 @@
 """One session of a run: data, model, objective, training, evaluation, and the folder that keeps them."""
 
+import shutil
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -24,6 +25,7 @@ from nano_llm.model.language_model import LanguageModel
 from nano_llm.objective import Objective
 from nano_llm.tracking.console import ConsoleProgress
 from nano_llm.tracking.run_folder import RunFolder
+from nano_llm.tracking.status import read_summary
 from nano_llm.training.loop import Metrics, Training
 from nano_llm.training.machine import Machine, find_machine
 from nano_llm.training.state import State
@@ -44,23 +46,20 @@ def run_session(config: Config, overrides: Sequence[str], console: Console) -> S
         NanoLLMError: What the user can mend; the run's status says `failed` and why.
         SystemExit: Status 130 or 143 after SIGINT or SIGTERM; the run can resume.
     """
-    machine = find_machine(config.trainer)
-    # What ``auto`` stands for here changes the numbers, so it belongs to the run's identity.
-    config = replace(config, trainer=replace(config.trainer, precision=machine.precision))
-    num_outcomes = 2 if isinstance(config.model, TwoHeadConfig) else 1
-    run_id = arm_id(config, fingerprint(config.data, config.protocol, num_outcomes))
-    path = Path(config.paths.outputs).expanduser() / config.study / f"{config.name}-{run_id}" / f"seed-{config.seed}"
+    config, machine, run_id, path = identify(config)
     with RunFolder(path, console) as folder, Interruption() as interruption:
-        if (summary := folder.summary()) is not None:
+        if (summary := finished_summary(run_id, path)) is not None:
             console.print("This run is finished already; another seed or setting makes a new one.")
             console.print("\n".join(summary_lines(summary, path)), highlight=False, markup=False, soft_wrap=True)
             return summary
         folder.say(f"Run {path}")
+        if folder.status().get("state") == "finished" and not checkpoint.exists(path / "checkpoints/best"):
+            folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
+            shutil.rmtree(path / "checkpoints", ignore_errors=True)
         folder.set_status("running", phase="data")
         try:
-            data = prepare(
-                config.data, config.protocol, num_outcomes, Path(config.paths.cache).expanduser(), folder.say
-            )
+            cache = Path(config.paths.cache).expanduser()
+            data = prepare(config.data, config.protocol, num_outcomes(config), cache, folder.say)
             folder.describe(config, overrides, run_id, data.record)
             session = Session(config, run_id, data, machine, folder, console, interruption)
             reason = session.train()
@@ -79,6 +78,44 @@ def run_session(config: Config, overrides: Sequence[str], console: Console) -> S
     if reason in Signals.__members__:
         raise SystemExit(128 + Signals[reason].value)
     return None
+
+
+class Located(NamedTuple):
+    """A run and its place."""
+
+    config: Config
+    """With every ``auto`` that changes numbers replaced by what it stands for on this machine."""
+    machine: Machine
+    run_id: str
+    path: Path
+
+
+def identify(config: Config) -> Located:
+    """Find out what a run is called and where it lies, without starting anything.
+
+    Raises:
+        ConfigError: The machine lacks what ``trainer`` asks for.
+        DataError: A local corpus or prepared folder is missing or unfit.
+    """
+    machine = find_machine(config.trainer)
+    # What ``auto`` stands for here changes the numbers, so it belongs to the run's identity.
+    config = replace(config, trainer=replace(config.trainer, precision=machine.precision))
+    run_id = arm_id(config, fingerprint(config.data, config.protocol, num_outcomes(config)))
+    path = Path(config.paths.outputs).expanduser() / config.study / f"{config.name}-{run_id}" / f"seed-{config.seed}"
+    return Located(config, machine, run_id, path)
+
+
+def num_outcomes(config: Config) -> int:
+    """Number of potential outcomes that a run's model tells apart."""
+    return 2 if isinstance(config.model, TwoHeadConfig) else 1
+
+
+def finished_summary(run_id: str, path: Path) -> Summary | None:
+    """Return the summary of a run that is finished and whole: the figures are its own, its best checkpoint is there."""
+    summary = read_summary(path)
+    if summary is None or summary.get("id") != run_id or not checkpoint.exists(path / "checkpoints/best"):
+        return None
+    return summary
 
 
 class Session:

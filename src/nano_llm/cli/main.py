@@ -14,6 +14,7 @@ from nano_llm.errors import NanoLLMError
 COMMANDS = {
     "run": ("nano_llm.run", "train, evaluate and resume a model; takes Hydra overrides"),
     "demo": ("nano_llm.cli.demo", "compare the three architectures on a small corpus, in minutes"),
+    "status": ("nano_llm.cli.status", "show how the runs of a study stand, live"),
     "prepare": ("nano_llm.cli.prepare", "prepare a corpus without training"),
     "import": ("nano_llm.cli.import_reference", "turn a checkpoint of the reference system into one of ours"),
 }

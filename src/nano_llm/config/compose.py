@@ -27,7 +27,8 @@ def compose_config(overrides: Sequence[str] = ()) -> schema.Config:
     """Compose and check a config.
 
     Args:
-        overrides: Hydra overrides, such as ``model=tarnet`` or ``trainer.max_steps=100``.
+        overrides: Hydra overrides, such as ``model=tarnet`` or ``trainer.max_steps=100``; those of a sweep change
+            nothing here.
 
     Raises:
         ConfigError: Everything that is wrong with the overrides or the values, in one message.
@@ -39,7 +40,7 @@ def compose_config(overrides: Sequence[str] = ()) -> schema.Config:
             composed = None
     if composed is None:
         raise ConfigError(explain(overrides))
-    return convert(composed)
+    return convert(composed).run()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ A variant with knobs of its own has a class of its own, so a knob exists only wh
 Classes named ``...Config`` are what a room receives; rules that span several fields are in ``strict.py``.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -487,3 +487,32 @@ class Config:
     schedule: ScheduleConfig = MISSING
     trainer: TrainerConfig = MISSING
     paths: PathsConfig = MISSING
+
+
+# ---------------------------------------------------------------------------------------------- sweep
+
+
+@dataclass
+class SweepConfig:
+    """How ``-m`` makes cells of a command and carries them out."""
+
+    rows: list[str] = setting("rows of overrides, as on a command line; each may sweep; empty: the command alone")
+    seeds: int = setting("cells of each row: seed, seed + 1, ...", at_least=1)
+    parallel: int = setting("cells at a time; they share the CPU threads, or take the GPUs in turn", at_least=1)
+    retries: int = setting("further attempts at a cell that failed, from its last checkpoint", at_least=0)
+    timeout_minutes: float | None = setting("minutes that one attempt at a cell may take; null: no limit", above=0)
+    fail_fast: bool = setting("start no new cell after one has failed")
+    dry_run: bool = setting("list the cells and start nothing")
+    objective: str = setting("figure of the summary that a search minimises, such as val_bpb")
+    cell: str | None = setting("folder of the one cell to carry out; set by launchers")
+
+
+@dataclass
+class Command(Config):
+    """What a command line composes: a run, and the sweep around it."""
+
+    sweep: SweepConfig = MISSING
+
+    def run(self) -> Config:
+        """Return the run without the sweep around it."""
+        return Config(**{f.name: getattr(self, f.name) for f in fields(Config)})

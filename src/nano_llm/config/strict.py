@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nano_llm.config import schema
@@ -19,7 +19,7 @@ NUM_BYTES_AND_SPECIALS = 256 + 8
 """Tokens that a byte-level tokenizer has before its first merge: every byte, four specials, four markers."""
 
 
-def convert(composed: DictConfig) -> schema.Config:
+def convert(composed: DictConfig) -> schema.Command:
     """Turn a composed config into typed objects.
 
     Raises:
@@ -27,12 +27,12 @@ def convert(composed: DictConfig) -> schema.Config:
             are broken; the message lists every problem with its dotted path.
     """
     problems: list[str] = []
-    config = _convert_node(composed, schema.Config, "", problems)
+    config = _convert_node(composed, schema.Command, "", problems)
     if not problems:
         problems.extend(broken_rules(config))
     if problems:
         raise ConfigError(report(problems))
-    assert isinstance(config, schema.Config)
+    assert isinstance(config, schema.Command)
     return config
 
 
@@ -85,6 +85,8 @@ def _convert_value(node: DictConfig, declared: Field[Any], hint: Any, path: str,
         return None
     if isinstance(value, DictConfig):
         return _convert_node(value, hint, path, problems)
+    if isinstance(value, ListConfig):
+        return list(value)
     problems.extend(_limit_problems(path, value, declared))
     return value
 

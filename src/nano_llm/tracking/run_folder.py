@@ -25,8 +25,10 @@ from nano_llm.config.schema import Config
 from nano_llm.errors import OutputError
 from nano_llm.files import explained_writes, write_json, write_text
 from nano_llm.tracking.environment import environment
+from nano_llm.tracking.status import read_object, read_summary
 
 HEARTBEAT_SECONDS = 10.0
+_POSITION = ("step", "tokens", "training_seconds", "share")
 
 
 class RunFolder:
@@ -49,7 +51,8 @@ class RunFolder:
             self._lock = (path / ".lock").open("a+")
         self._take_hold()
         self._metrics: IO[str] | None = None
-        self._details: dict[str, Any] = {}
+        # A run that was cut keeps its position until its next session says more.
+        self._details = {name: value for name, value in self.status().items() if name in _POSITION}
         self._beat_at = 0.0
 
     def __enter__(self) -> "RunFolder":
@@ -75,11 +78,11 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         """Return what status.json says; empty when there is none yet or it is unreadable."""
-        return _read_object(self.path / "status.json") or {}
+        return read_object(self.path / "status.json") or {}
 
     def summary(self) -> dict[str, Any] | None:
         """Return the summary of a finished run; None if it is not finished or its summary is unreadable."""
-        return _read_object(self.path / "summary.json") if self.status().get("state") == "finished" else None
+        return read_summary(self.path)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary and mark the run as finished."""
@@ -157,15 +160,6 @@ class RunFolder:
         with explained_writes(folder):
             folder.mkdir(exist_ok=True)
         write_json(folder / f"{name}.json", record)
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in a file; None if there is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return values if isinstance(values, dict) else None
 
 
 def _row_step(line: str) -> int | None:

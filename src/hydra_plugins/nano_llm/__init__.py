@@ -1,0 +1,1 @@
+"""Hydra plugins of nano_llm."""

@@ -1,0 +1,78 @@
+"""``nano-llm status``: the runs of a study, live."""
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from nano_llm.errors import OutputError
+from nano_llm.tracking.status import RunStatus, heartbeat_age, last_metrics, read_object, read_status
+
+REFRESH_SECONDS = 2.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Show the state of every run; on a terminal until none is at work."""
+    parser = argparse.ArgumentParser(
+        prog="nano-llm status",
+        description="Show state, step, loss, time left and errors of every run in a study.",
+        epilog="example: nano-llm status outputs/quick_table",
+    )
+    parser.add_argument("study", type=Path, help="folder of the study, such as outputs/runs")
+    parser.add_argument("--once", action="store_true", help="show it once, also on a terminal")
+    given = parser.parse_args(arguments)
+    console = Console()
+    runs = study_runs(given.study)
+    if given.once or not console.is_terminal:
+        console.print(overview(given.study, runs))
+        return 0
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            runs = study_runs(given.study)
+            live.update(overview(given.study, runs), refresh=True)
+            if not any(status.state == "running" for status in runs.values()):
+                return 0
+            time.sleep(REFRESH_SECONDS)
+
+
+def study_runs(study: Path) -> dict[str, RunStatus]:
+    """Return the status of every run below a study, those of its sweep that have not started included.
+
+    Raises:
+        OutputError: There is no such study, or nothing in it.
+    """
+    manifest = read_object(study / "sweep.json") or {}
+    folders = [str(cell["folder"]) for cell in manifest.get("cells", [])]
+    folders += sorted(f"{path.parent.name}/{path.name}" for path in study.glob("*/seed-*"))
+    if not folders:
+        raise OutputError(f"No runs in {study}; name the folder of a study, such as outputs/runs.")
+    return {folder: read_status(study / folder) for folder in folders}
+
+
+def overview(study: Path, runs: dict[str, RunStatus]) -> Group:
+    """Return a table with a line a run, and the counts of the states."""
+    table = Table("run", "state", box=None)
+    for column in ("step", "loss", "left", "heartbeat"):
+        table.add_column(column, justify="right")
+    table.add_column("why", overflow="fold")
+    for folder, status in runs.items():
+        table.add_row(folder, status.state, *_progress(study / folder, status), status.reason or "")
+    counts = Counter(status.state for status in runs.values())
+    return Group(table, f"{len(runs)} runs: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
+
+
+def _progress(folder: Path, status: RunStatus) -> tuple[str, str, str, str]:
+    details = status.details
+    step = str(details.get("step", ""))
+    losses = last_metrics(folder)
+    loss = next((f"{name} {losses[name]:.4f}" for name in ("val_bpb", "val_ce", "train_ce") if name in losses), "")
+    if status.state != "running":
+        return step, loss, "", ""
+    share, seconds = float(details.get("share", 0)), float(details.get("training_seconds", 0))
+    left = f"{seconds * (1 - share) / share / 60:.1f} min" if share > 0 else str(details.get("phase", ""))
+    return step, loss, left, f"{heartbeat_age(details):.0f} s"

@@ -1,0 +1,40 @@
+"""What the process of a cell does: ``python -m nano_llm.sweep.child FOLDER``. It ends when its parent does."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from nano_llm.errors import NanoLLMError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out the cell in a folder and return the exit status."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    # Imported after the thread has started, since this takes most of a cell's start.
+    from rich.console import Console
+
+    from nano_llm.session import run_session
+    from nano_llm.sweep.cell import same_run, thaw
+
+    try:
+        cell = thaw(Path(arguments[0]))
+        same_run(cell)
+        run_session(cell.config, cell.overrides, Console(width=120))
+    except NanoLLMError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+def _follow_parent() -> None:
+    """Stop, resumable, when the pipe from the parent ends."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

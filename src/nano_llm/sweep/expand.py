@@ -1,0 +1,92 @@
+"""From a command line to the overrides of each cell: grid x rows x seeds."""
+
+import itertools
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from nano_llm.config.schema import Command
+from nano_llm.errors import ConfigError
+
+Compose = Callable[[Sequence[str]], Command]
+"""Turns overrides without sweeps into a checked configuration; raises ConfigError."""
+
+
+def expand(overrides: Sequence[str], compose: Compose) -> list[tuple[list[str], Command]]:
+    """Return the overrides of every cell and what they compose to, all seeds of the first seed's rank first.
+
+    An override with several values (``model=vanilla,tarnet``, ``seed=range(0,3)``) spans a grid. At each point of it,
+    each of ``sweep.rows`` is one more command line, which may sweep too; what is typed wins over the row. Each of
+    these is repeated for ``sweep.seeds`` seeds, counted up from its own.
+
+    Raises:
+        ConfigError: Everything that is wrong with any cell, in one message.
+    """
+    problems: dict[str, int] = {}
+    found: list[list[tuple[list[str], Command]]] = []
+    for point in _grid(overrides):
+        try:
+            rows = compose(point).sweep.rows
+        except ConfigError as error:
+            _count(error, problems)
+            continue
+        for row in rows or [""]:
+            for line in _row_points(row, point):
+                try:
+                    found.append(list(_seeds(line, compose)))
+                except ConfigError as error:
+                    _count(error, problems)
+    if problems:
+        lines = [f"{line}{f' ({number} cells)' if number > 1 else ''}" for line, number in problems.items()]
+        raise ConfigError("\n".join(["The sweep does not start; its configuration has problems:", *lines]))
+    ranks = itertools.zip_longest(*found)
+    return [cell for rank in ranks for cell in rank if cell is not None]
+
+
+def _seeds(line: list[str], compose: Compose) -> Iterator[tuple[list[str], Command]]:
+    """Yield one row's cells."""
+    first = compose(line)
+    yield line, first
+    for seed in range(first.seed + 1, first.seed + first.sweep.seeds):
+        overrides = [*_without(line, {"seed"}), f"seed={seed}"]
+        yield overrides, compose(overrides)
+
+
+def _row_points(row: str, typed: list[str]) -> Iterator[list[str]]:
+    """Yield the command lines of a row, with what was typed in the place of what the row says of the same setting."""
+    keys = {_key(text) for text in typed}
+    for point in _grid(shlex.split(row)):
+        yield [*_without(point, keys), *typed]
+
+
+def _grid(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Yield every combination of the values of overrides that sweep."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(f"{' '.join(overrides)}: not overrides of the form key=value ({error})") from error
+    return map(list, itertools.product(*(_values(override) for override in parsed)))
+
+
+def _values(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    assert override.input_line is not None
+    return [override.input_line]
+
+
+def _without(overrides: list[str], keys: set[str]) -> list[str]:
+    return [text for text in overrides if _key(text) not in keys]
+
+
+def _key(override: str) -> str:
+    return override.split("=", 1)[0].lstrip("+~")
+
+
+def _count(error: ConfigError, problems: dict[str, int]) -> None:
+    for line in str(error).splitlines():
+        if line.startswith("  - "):
+            problems[line] = problems.get(line, 0) + 1

@@ -1,0 +1,75 @@
+"""What a sweep has to do: its cells, and which of them are done already."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from nano_llm import checkpoint
+from nano_llm.config.schema import SweepConfig
+from nano_llm.errors import ConfigError
+from nano_llm.session import finished_summary
+from nano_llm.sweep.cell import Cell
+from nano_llm.sweep.expand import Compose, expand
+
+
+class Work(Enum):
+    """What a cell still needs."""
+
+    reused = "reused"
+    resumed = "resumed"
+    computed = "computed"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of one call, each run once, in the order in which they start."""
+
+    study: Path
+    settings: SweepConfig
+    cells: list[Cell]
+
+    def open_cells(self) -> list[Cell]:
+        """Return the cells that are not finished at this moment."""
+        return [cell for cell in self.cells if not is_finished(cell)]
+
+    def counts(self) -> str:
+        """Say how many cells there are of each kind at this moment."""
+        works = [work_of(cell) for cell in self.cells]
+        numbers = [f"{works.count(work)} {work.value}" for work in Work]
+        return f"{len(self.cells)} {'cell' if len(self.cells) == 1 else 'cells'}: {', '.join(numbers)}"
+
+
+def make_plan(overrides: Sequence[str], compose: Compose, log: Callable[[str], None]) -> Plan:
+    """Compose, check and locate every cell of a command line; nothing is written.
+
+    Raises:
+        ConfigError: Any cell is wrong, or the cells do not belong to one sweep.
+        DataError: The data of a cell are missing or unfit.
+    """
+    expanded = expand(overrides, compose)
+    log(f"{len(expanded)} {'configuration' if len(expanded) == 1 else 'configurations'} composed and checked")
+    cells: dict[Path, Cell] = {}
+    for words, command in expanded:
+        cell = Cell.of(command.run(), words)
+        cells.setdefault(cell.path, cell)
+    studies = {path.parent.parent for path in cells}
+    if len(studies) > 1:
+        names = ", ".join(sorted(map(str, studies)))
+        raise ConfigError(f"The cells of one sweep share a study, but these lie in {names}; add study=NAME.")
+    settings = [replace(command.sweep, rows=[], seeds=1) for _, command in expanded]
+    if any(other != settings[0] for other in settings):
+        raise ConfigError("The cells differ in settings of the sweep itself; give sweep.* one value each.")
+    return Plan(studies.pop(), settings[0], list(cells.values()))
+
+
+def work_of(cell: Cell) -> Work:
+    """Judge from a cell's folder what it still needs."""
+    if is_finished(cell):
+        return Work.reused
+    return Work.resumed if checkpoint.exists(cell.path / "checkpoints/last") else Work.computed
+
+
+def is_finished(cell: Cell) -> bool:
+    """Tell whether a cell's results are there and are its own."""
+    return finished_summary(cell.id, cell.path) is not None

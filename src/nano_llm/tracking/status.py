@@ -1,0 +1,94 @@
+"""The state of a run as its folder tells it to others: no lock, no torch, also on a copy of the folder."""
+
+import contextlib
+import json
+import os
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+SILENCE_SECONDS = 600.0
+"""A run on another host that has not beaten its heart for so long counts as dead; preparing data takes minutes."""
+
+
+TAIL_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What is known of a run."""
+
+    state: str
+    """queued, running, finished, failed or stopped."""
+    reason: str | None
+    """Why it failed or stopped, in one line."""
+    details: dict[str, Any]
+    """The content of status.json: phase, step, tokens, training_seconds, share, heartbeat, attempt, ..."""
+
+
+def read_status(folder: Path) -> RunStatus:
+    """Judge a run's state: `queued` without a status, `stopped` where the process that ran it is gone."""
+    details = read_object(folder / "status.json")
+    if details is None:
+        return RunStatus("queued", None, {})
+    state = str(details.get("state", "queued"))
+    if state == "running" and not _alive(details):
+        reason = f"its process vanished; last sign of life {details.get('heartbeat', 'unknown')}"
+        return RunStatus("stopped", reason, details)
+    told = details.get("error") if state == "failed" else details.get("reason") if state == "stopped" else None
+    return RunStatus(state, str(told).splitlines()[0] if told else None, details)
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Return the summary of a finished run; None if it is not finished or its summary is unreadable."""
+    details = read_object(folder / "status.json") or {}
+    return read_object(folder / "summary.json") if details.get("state") == "finished" else None
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file; None if there is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def last_metrics(folder: Path) -> dict[str, Any]:
+    """Return the latest value of each figure in the tail of a run's metrics.jsonl."""
+    try:
+        with (folder / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return {}
+    latest: dict[str, Any] = {}
+    for line in lines:
+        # The first line may be cut by the seek, the last one by a kill.
+        with contextlib.suppress(ValueError):
+            latest |= json.loads(line)
+    return latest
+
+
+def heartbeat_age(details: dict[str, Any]) -> float:
+    """Return the seconds since a run's last sign of life; infinite when it never gave one."""
+    try:
+        beat = datetime.fromisoformat(str(details["heartbeat"]))
+    except (KeyError, ValueError):
+        return float("inf")
+    return (datetime.now(UTC) - beat).total_seconds()
+
+
+def _alive(details: dict[str, Any]) -> bool:
+    """Tell whether the process is there; on another host only its heartbeat can say so."""
+    if details.get("host") != socket.gethostname():
+        return heartbeat_age(details) < SILENCE_SECONDS
+    try:
+        os.kill(int(details["pid"]), 0)
+    except (ProcessLookupError, KeyError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,111 @@
+"""Sweeps as a user starts them: the command line in a process of its own, with faults put into some cells."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tiny_run import TINY_RUN
+
+FAULTS = '''
+"""Loaded by every Python process below a test: a cell named in the file of faults suffers one."""
+import json, os, signal, sys, time
+
+if "nano_llm.sweep.child" in sys.orig_argv:
+    faults = json.loads(open(os.environ["TEST_FAULTS"]).read())
+    fault = faults.get(sys.orig_argv[-1].rsplit("/", 1)[-1])
+    if fault == "exit":
+        os._exit(0)
+    elif fault == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif fault == "hang":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+    elif fault == "raise":
+        import nano_llm.session
+
+        def explode(*_):
+            raise RuntimeError("the sky has fallen")
+
+        nano_llm.session.prepare = explode
+'''
+
+
+class SweepCommand:
+    """A sweep over tiny runs in a folder of its own."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self.outputs = folder / "outputs"
+        self.study = self.outputs / "study"
+        self._faults = folder / "faults.json"
+        self._cache = cache
+        (folder / "site").mkdir(exist_ok=True)
+        (folder / "site/sitecustomize.py").write_text(FAULTS)
+        self._variables = {
+            **os.environ,
+            "PYTHONPATH": f"{folder / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+            "TEST_FAULTS": str(self._faults),
+        }
+        self.set_faults({})
+
+    def set_faults(self, faults: dict[str, str]) -> None:
+        """Choose what happens to cells, by name of the run's folder: exit, kill, hang or raise."""
+        self._faults.write_text(json.dumps(faults))
+
+    def start(self, *overrides: str) -> "subprocess.Popen[str]":
+        common = ["study=study", f"paths.outputs={self.outputs}", f"paths.cache={self._cache}"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "nano_llm.run", "-m", *TINY_RUN, *common, *overrides],
+            env=self._variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *overrides: str) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*overrides)
+        output, errors = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def folders(self) -> list[Path]:
+        return sorted(self.study.glob("*/seed-*"))
+
+    def statuses(self) -> dict[str, dict[str, Any]]:
+        """Return status.json by the name of the run's folder; there is one arm in most sweeps."""
+        known = [path for path in self.folders() if (path / "status.json").exists()]
+        return {path.name: json.loads((path / "status.json").read_text()) for path in known}
+
+
+def figures(folders: Sequence[Path]) -> dict[str, Any]:
+    """Return what may not depend on interruptions: the figures of each run."""
+    summaries = {f"{path.parent.name}/{path.name}": json.loads((path / "summary.json").read_text()) for path in folders}
+    return {name: (summary["metrics"], summary["steps"], summary["tokens"]) for name, summary in summaries.items()}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def processes_below(folder: Path) -> list[int]:
+    """Return the processes whose command line names a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in entry.read_bytes():
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def kill_hard(process: "subprocess.Popen[str]") -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()

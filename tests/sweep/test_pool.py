@@ -1,0 +1,40 @@
+"""Slots: what each cell of a machine receives."""
+
+import pytest
+import torch
+
+from nano_llm.config.compose import compose_config
+from nano_llm.sweep.cell import Cell
+from nano_llm.sweep.pool import slots
+
+
+def cells(*overrides: str) -> list[Cell]:
+    return [Cell.of(compose_config(["data=scm", *overrides]), [])]
+
+
+def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_any = cells()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(3, on_any)] == ["0", "1", "0"]
+
+
+def test_gpus_hidden_from_the_sweep_stay_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_any = cells()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(2, on_any)] == ["5", "7"]
+
+
+def test_cells_on_the_cpu_share_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert slots(3, cells("trainer.device=cpu")) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert slots(1, cells("trainer.device=cpu")) == [{}]
+
+
+def test_a_chosen_number_of_threads_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert slots(2, cells("trainer.device=cpu")) == [{}, {}]
