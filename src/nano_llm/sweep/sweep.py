@@ -9,6 +9,7 @@ from rich.console import Console
 from nano_llm.config.schema import SweepConfig
 from nano_llm.errors import NanoLLMError, OutputError
 from nano_llm.interruption import Interrupted, Interruption
+from nano_llm.report.report import write_report
 from nano_llm.sweep.cell import Cell
 from nano_llm.sweep.expand import Compose
 from nano_llm.sweep.forecast import show_forecast
@@ -124,4 +125,6 @@ def _close(plan: Plan, counts: str, console: Console) -> None:
     for cell in plan.cells:
         if read_status(cell.path).state == "finished" and not is_finished(cell):
             record_failure(cell, "its summary or its best checkpoint is missing")
-    console.print(counts, highlight=False)
+    report = write_report(plan.study)
+    console.print(report.text, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{counts}. The report is {report.page}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,44 @@
+"""What arms are called: their name, and where several share one, the settings in which these differ."""
+
+import pandas as pd
+
+PREFIX = "settings."
+LABELS = ("name", "id", "seed", "study", "type")
+"""Settings, by the last part of their name, that tell nothing of an arm's numbers."""
+
+
+def with_labels(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs with a column ``arm``, a label that no two arms share."""
+    labels: dict[tuple[str, str], str] = {}
+    for name, group in runs.groupby("name", sort=False):
+        arms = group.drop_duplicates("id").set_index("id")
+        varying = _varying(arms)
+        for run_id, arm in arms.iterrows():
+            values = [f"{title}={_shown(arm[column])}" for column, title in varying.items()]
+            labels[str(name), str(run_id)] = " ".join([str(name), *values])
+    taken = pd.Series(labels)
+    shared = taken[taken.duplicated(keep=False)]
+    for name, run_id in shared.index:
+        labels[name, run_id] = f"{labels[name, run_id]} {run_id[:6]}"
+    arm = [labels[name, run_id] for name, run_id in zip(runs["name"], runs["id"], strict=True)]
+    return runs.assign(arm=arm)
+
+
+def _varying(arms: pd.DataFrame) -> dict[str, str]:
+    """Return the columns of settings in which arms of one name differ, each with its shortest clear title."""
+    columns = [
+        column
+        for column in arms.columns
+        if column.startswith(PREFIX)
+        and column.rpartition(".")[2] not in LABELS
+        and not column.startswith(f"{PREFIX}paths.")
+        and arms[column].astype(str).nunique() > 1
+    ]
+    titles = {column: column.rpartition(".")[2] for column in columns}
+    if len(set(titles.values())) < len(titles):
+        titles = {column: column.removeprefix(PREFIX) for column in columns}
+    return titles
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

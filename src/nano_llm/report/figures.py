@@ -1,0 +1,149 @@
+"""Figures of a study, as SVG whose ink is the colour of the text around it."""
+
+import io
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nano_llm.report.metrics import METRICS
+from nano_llm.report.statistics import t_interval
+
+INK = "#123456"
+"""Stands for ``currentColor``, which matplotlib does not know."""
+
+COLOURS = ("#3b82c4", "#e07b39", "#3f9e6e", "#b65fb0", "#c4423b", "#8a7a3c", "#4aa7b5", "#7d6cc9")
+MAX_LEGEND = 8
+MAX_SEED_LINES = 60
+SIZE = (4.6, 3.2)  # inches; small, so that it stays readable on a phone
+WEIGHT = "settings.model.separation.weight"
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nano_llm",
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.15,
+    "grid.color": INK,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "legend.frameon": False,
+}
+AXES = {"step": ("step", 1.0), "tokens": ("trained tokens (million)", 1e6), "training_seconds": ("minutes", 60.0)}
+
+
+def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
+    """Return every figure that the runs allow: name -> SVG."""
+    figures: dict[str, str] = {}
+    with mpl.rc_context(STYLE):
+        if len(curves):
+            labelled = curves.merge(runs[["folder", "arm", "seed"]], on="folder")
+            metric = next((name for name in ("val_bpb", "val_ce") if name in labelled), None)
+            if metric is not None:
+                figures |= {f"curve_{axis}": _svg(_curve(labelled, axis, metric)) for axis in AXES}
+        finished = runs[runs["state"] == "finished"]
+        figures |= {name: _svg(figure) for name, figure in _weights(finished).items()}
+        if len(finished):
+            figures["cost_time"] = _svg(_bars(finished, "training_seconds", "minutes of training", 60.0))
+            figures["cost_parameters"] = _svg(_bars(finished, "parameters", "parameters (thousand)", 1e3))
+    return figures
+
+
+def _curve(curves: pd.DataFrame, axis: str, metric: str) -> Figure:
+    """Draw a figure of every arm against what it has spent: the mean over seeds, and each seed faintly."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    label, unit = AXES[axis]
+    rows = curves.dropna(subset=[metric, axis])
+    show_seeds = rows["folder"].nunique() <= MAX_SEED_LINES
+    for i, (arm, group) in enumerate(rows.groupby("arm", sort=False)):
+        colour = COLOURS[i % len(COLOURS)]
+        if show_seeds:
+            for _, run in group.groupby("folder", sort=False):
+                axes.plot(run[axis] / unit, run[metric], color=colour, alpha=0.25, linewidth=0.8)
+        mean = (
+            group.groupby("step")[[axis, metric]].mean() if axis != "step" else group.groupby("step")[[metric]].mean()
+        )
+        x = mean.index if axis == "step" else mean[axis]
+        axes.plot(np.asarray(x) / unit, mean[metric], color=colour, linewidth=1.6, label=str(arm))
+    axes.set_xlabel(label)
+    axes.set_ylabel(_with_unit(metric))
+    _legend(axes, rows["arm"].nunique())
+    return figure
+
+
+def _weights(finished: pd.DataFrame) -> dict[str, Figure]:
+    """Draw what the separation weight does, a figure for each metric, a line for each corpus."""
+    if WEIGHT not in finished or finished[WEIGHT].nunique() < 2:
+        return {}
+    metrics = [name for name in ("val_ce", "val_bpb", "val_js") if name in finished]
+    return {f"weight_{metric}": _weight(finished, metric) for metric in metrics}
+
+
+def _weight(finished: pd.DataFrame, metric: str) -> Figure:
+    rows = finished.dropna(subset=[WEIGHT, metric])
+    weights = sorted(rows[WEIGHT].unique())
+    groups = list(rows.groupby("name", sort=False))
+    figure = Figure(figsize=(SIZE[0], SIZE[1] * (1 if len(groups) == 1 else 0.75 * len(groups))), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
+    for i, (axes, (name, group)) in enumerate(zip(panels, groups, strict=True)):
+        colour = COLOURS[i % len(COLOURS)]
+        present = [(weights.index(weight), values[metric].tolist()) for weight, values in group.groupby(WEIGHT)]
+        estimates = [t_interval(values) for _, values in present]
+        x = [place for place, _ in present]
+        halves = [0.0 if estimate.high is None else estimate.high - estimate.mean for estimate in estimates]
+        axes.errorbar(x, [e.mean for e in estimates], halves, color=colour, marker="o", markersize=4, capsize=3)
+        for place, values in present:
+            axes.plot([place] * len(values), values, ".", color=colour, alpha=0.45, markersize=5)
+        axes.set_ylabel(_with_unit(metric))
+        axes.set_title(str(name), fontsize=9, loc="left")
+        axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
+    panels[-1].set_xlabel("separation weight")
+    return figure
+
+
+def _bars(finished: pd.DataFrame, column: str, label: str, unit: float) -> Figure:
+    """Draw a cost of every arm: the mean as a bar, each seed as a dot."""
+    groups = [(str(arm), values.dropna() / unit) for arm, values in finished.groupby("arm", sort=False)[column]]
+    figure = Figure(figsize=(SIZE[0], max(1.6, 0.8 + 0.24 * len(groups))), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (_, values) in enumerate(groups):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.barh(i, values.mean(), color=colour, alpha=0.55, height=0.65)
+        axes.plot(values, [i] * len(values), ".", color=colour, markersize=5)
+    axes.set_yticks(range(len(groups)), [arm for arm, _ in groups])
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(label)
+    return figure
+
+
+def _legend(axes: Axes, number: int) -> None:
+    if number <= MAX_LEGEND:
+        axes.legend(fontsize=8)
+    else:
+        axes.set_title(f"{number} arms", fontsize=9, loc="left")
+
+
+def _with_unit(metric: str) -> str:
+    return f"{metric} ({METRICS[metric].unit})"
+
+
+def _svg(figure: Figure) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    # The prologue would end an HTML page's parsing of the picture.
+    return text[text.index("<svg") :].replace(INK, "currentColor")

@@ -1,0 +1,197 @@
+"""The comparison table and the paired differences, as numbers and as text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nano_llm.report.metrics import METRICS
+from nano_llm.report.published import published_row
+from nano_llm.report.statistics import Estimate, holm, paired_difference, t_interval, verdict
+
+MEASURED = (
+    "val_ce", "final_val_ce", "val_ppl", "val_bpb", "val_js", "test_bpb", "tokens_per_second", "training_seconds",
+)  # fmt: skip
+COMPARED = ("val_bpb", "test_bpb")
+TRUNKS = {"VanillaTrunkConfig": "vanilla", "InterblockTrunkConfig": "interblock"}
+READOUTS = {"TiedReadoutConfig": "tied", "MlpReadoutConfig": "mlp", "TwoHeadReadoutConfig": "two_head"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of the comparison."""
+
+    label: str
+    facts: dict[str, object]
+    """What the arm is: stack, readout, conditioning, epochs, steps, parameters, published figures."""
+    num_cells: int
+    estimates: dict[str, Estimate]
+    """Over the seeds that finished; empty when none has."""
+
+
+def compare(runs: pd.DataFrame) -> list[Arm]:
+    """Return an arm for each label, in the order of the runs."""
+    return [_arm(str(label), group) for label, group in runs.groupby("arm", sort=False)]
+
+
+def _arm(label: str, group: pd.DataFrame) -> Arm:
+    finished = group[group["state"] == "finished"]
+    estimates = {}
+    for name in MEASURED:
+        values = _values(finished, name)
+        if len(values):
+            estimates[name] = t_interval(values)
+    return Arm(label, _facts(group, finished), len(group), estimates)
+
+
+def _facts(group: pd.DataFrame, finished: pd.DataFrame) -> dict[str, object]:
+    first = group.iloc[0]
+    facts: dict[str, object] = {
+        "stack": TRUNKS.get(first.get("settings.model.trunk.type")),
+        "readout": READOUTS.get(first.get("settings.model.readout.type")),
+        "conditioning": first.get("settings.data.conditioning"),
+        "weight": first.get("settings.model.separation.weight"),
+        **{name: _mean(finished, name) for name in ("epochs", "steps", "parameters")},
+    }
+    published = published_row(str(first["name"]), first.get("settings.protocol.name"), _mean(finished, "parameters"))
+    if published is not None:
+        facts["published CE"] = published.best_ce
+        facts["ours - published"] = _mean(finished, "val_objective", "val_ce") - published.best_ce
+    return {name: value for name, value in facts.items() if not _is_missing(value)}
+
+
+def _values(runs: pd.DataFrame, name: str) -> list[float]:
+    return [float(value) for value in runs[name].dropna()] if name in runs else []
+
+
+def _mean(runs: pd.DataFrame, *names: str) -> float:
+    """Return the mean of the first figure that the runs have; nan without one."""
+    found = (values for name in names if (values := _values(runs, name)))
+    return float(np.mean(next(found, [float("nan")])))
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))
+
+
+def comparison_table(arms: Sequence[Arm], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the comparison as text; columns in which no arm has anything are left out.
+
+    Args:
+        arms: The rows.
+        columns: Names of the columns wanted beside ``arm`` and ``n``; None: all.
+    """
+    rows = []
+    for arm in arms:
+        row = {"arm": arm.label, "n": f"{_num_finished(arm)}/{arm.num_cells}"}
+        row |= {name: _fact(value) for name, value in arm.facts.items()}
+        row |= {name: _estimate(name, estimate) for name, estimate in arm.estimates.items()}
+        if not arm.estimates:
+            row |= {"val_ce": f"- (0/{arm.num_cells})"}
+        rows.append(row)
+    facts = dict.fromkeys(name for arm in arms for name in arm.facts)
+    ordered = ["arm", *(name for name in facts if "published" not in name), "n", *MEASURED]
+    ordered += [name for name in facts if "published" in name]
+    frame = pd.DataFrame(rows).reindex(columns=ordered).dropna(axis="columns", how="all").fillna("")
+    if columns is not None:
+        frame = frame[[name for name in ("arm", "n", *columns) if name in frame]]
+    return frame.rename(columns={name: _title(name) for name in frame})
+
+
+def _num_finished(arm: Arm) -> int:
+    return max((estimate.n for estimate in arm.estimates.values()), default=0)
+
+
+def _title(name: str) -> str:
+    if name == "final_val_ce":
+        return "final val_ce ↓"
+    if name == "training_seconds":
+        return "minutes ↓"
+    return METRICS[name].title(name) if name in METRICS else name
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return str(value)
+
+
+def _estimate(name: str, estimate: Estimate) -> str:
+    scale, digits = {"training_seconds": (1 / 60, 1), "tokens_per_second": (1.0, 0)}.get(name, (1.0, 4))
+    text = f"{estimate.mean * scale:,.{digits}f}"
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} [{estimate.low * scale:,.{digits}f}, {estimate.high * scale:,.{digits}f}]"
+
+
+def numbers_table(arms: Sequence[Arm]) -> pd.DataFrame:
+    """Return the comparison as numbers: a row for each arm and figure."""
+    rows = [
+        {
+            "arm": arm.label,
+            "metric": name,
+            "unit": METRICS[name.removeprefix("final_")].unit,
+            "n": estimate.n,
+            "cells": arm.num_cells,
+            "mean": estimate.mean,
+            "low": estimate.low,
+            "high": estimate.high,
+        }
+        for arm in arms
+        for name, estimate in arm.estimates.items()
+    ]
+    return pd.DataFrame(rows, columns=["arm", "metric", "unit", "n", "cells", "mean", "low", "high"])
+
+
+def differences_table(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Return the paired differences of every arm to the baseline, a row for each arm and figure."""
+    rows = []
+    for metric in COMPARED:
+        if metric not in runs:
+            continue
+        table = runs.pivot_table(index="seed", columns="arm", values=metric, sort=False)
+        if baseline not in table:
+            continue
+        made = {
+            str(arm): paired_difference((table[arm] - table[baseline]).dropna().tolist())
+            for arm in table
+            if arm != baseline and (table[arm] - table[baseline]).notna().any()
+        }
+        tested = {arm: difference.p for arm, difference in made.items() if difference.p is not None}
+        adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+        for arm, difference in made.items():
+            rows.append(
+                {
+                    "arm": arm,
+                    "metric": metric,
+                    "n": difference.n,
+                    "difference": f"{difference.mean:+.4f}",
+                    "95 % interval": _interval(difference.low, difference.high),
+                    "p": _p(difference.p),
+                    "p (Holm)": _p(adjusted.get(arm)),
+                    "verdict": verdict(difference, adjusted.get(arm)),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]"
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def failures_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs without a result, with the reason and where to read on."""
+    lost = runs[runs["state"] != "finished"]
+    return pd.DataFrame(
+        {
+            "run": lost["arm"].astype(str) + " seed " + lost["seed"].astype(str),
+            "state": lost["state"],
+            "reason": lost["reason"].fillna(""),
+            "log": lost["folder"] + "/run.log",
+        }
+    )

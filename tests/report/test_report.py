@@ -1,0 +1,162 @@
+"""The report of studies made by hand."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from study_files import write_manifest, write_run
+
+from nano_llm.cli.report import main
+from nano_llm.errors import OutputError
+from nano_llm.report.report import write_report
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Two arms over three seeds that differ in the weight; the second arm lacks one seed and failed in another."""
+    study = tmp_path / "mine"
+    for seed in range(3):
+        write_run(study, "tarnet", "aaaaaaaaaaaa", seed, weight=0.0, val_ce=2.0 + seed, val_bpb=1.0 + seed, val_js=0.01)
+    write_run(study, "tarnet", "bbbbbbbbbbbb", 0, weight=0.1, val_ce=2.5, val_bpb=1.5, val_js=0.02)
+    write_run(study, "tarnet", "bbbbbbbbbbbb", 1, weight=0.1, state="failed", error="killed by SIGKILL")
+    write_manifest(study, *((("tarnet", i * 12, seed)) for i in "ab" for seed in range(3)))
+    return study
+
+
+def test_arms_are_told_apart_by_the_setting_in_which_they_differ(study: Path) -> None:
+    text = write_report(study).text
+    assert "tarnet weight=0 " in text
+    assert "tarnet weight=0.1 " in text
+
+
+def test_means_and_intervals_over_seeds(study: Path) -> None:
+    write_report(study)
+    table = pd.read_csv(study / "report/table.csv").set_index(["arm", "metric"])
+    row = table.loc[("tarnet weight=0", "val_ce")]
+    assert (row["mean"], row["n"], row["cells"]) == (3.0, 3, 3)
+    assert row["low"] == pytest.approx(3 - 2.484138, abs=1e-6)
+
+
+def test_cells_without_a_result_are_counted_and_explained(study: Path) -> None:
+    text = write_report(study).text
+    assert "1/3" in text
+    assert "killed by SIGKILL" in text
+    assert "tarnet weight=0.1 seed 2" in text or "queued" in text
+    assert "2 arms, 6 runs: 1 failed, 4 finished, 1 queued" in text
+
+
+def test_an_arm_without_any_result_keeps_its_row(tmp_path: Path) -> None:
+    write_run(tmp_path, "good", val_ce=2.0)
+    for seed in range(3):
+        write_run(tmp_path, "bad", "cccccccccccc", seed, state="failed", error="no")
+    assert "- (0/3)" in write_report(tmp_path).text
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
+    for seed, level in enumerate((1.0, 5.0, 9.0, 2.0, 4.0, 7.0)):
+        write_run(tmp_path, "base", "aaaaaaaaaaaa", seed, val_bpb=level)
+        write_run(tmp_path, "new", "bbbbbbbbbbbb", seed, val_bpb=level - 0.1 - 0.01 * seed)
+    text = write_report(tmp_path).text
+    assert "-0.1250" in text
+    assert "better" in text
+    assert "worse" in write_report(tmp_path, baseline="new").text
+
+
+def test_twice_the_same_bytes(study: Path, tmp_path: Path) -> None:
+    first = write_report(study, tmp_path / "first")
+    second = write_report(study, tmp_path / "second")
+    files = sorted(path.relative_to(first.folder) for path in first.folder.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(second.folder) for path in second.folder.rglob("*") if path.is_file())
+    assert all((first.folder / name).read_bytes() == (second.folder / name).read_bytes() for name in files)
+    names = {name.as_posix() for name in files}
+    assert {"results.csv", "results.parquet", "table.md", "table.csv", "table.tex", "index.html", "REPRODUCE.md",
+            "figures/curve_step.svg", "figures/weight_val_js.svg"} <= names  # fmt: skip
+
+
+def test_the_long_table_has_a_row_for_each_run_and_figure(study: Path) -> None:
+    write_report(study)
+    table = pd.read_csv(study / "report/results.csv")
+    assert len(pd.read_parquet(study / "report/results.parquet")) == len(table)
+    row = table[(table.metric == "val_js") & (table.arm == "tarnet weight=0.1")]
+    assert row["value"].tolist() == [0.02]
+    assert set(table["state"]) == {"finished", "failed", "queued"}
+
+
+def test_the_page_stands_alone_and_names_every_arm(study: Path) -> None:
+    page = write_report(study).page.read_text()
+    assert not re.search(r"""(src|href)=["'](?!#)""", page)
+    assert "tarnet weight=0.1" in page
+    assert "<svg" in page
+    assert "prefers-color-scheme: dark" in page
+    assert "width=device-width" in page
+
+
+def test_names_of_runs_cannot_inject_markup(tmp_path: Path) -> None:
+    write_run(tmp_path, "<script>alert(1)<script>", val_ce=1.0)
+    assert "<script>" not in write_report(tmp_path).page.read_text()
+
+
+def test_published_figures_stand_beside_the_same_run_only(tmp_path: Path) -> None:
+    for folder, parameters in (("same", 20_040_768), ("other", 1000)):
+        write_run(
+            tmp_path / folder, "counterfactual_repeat_20m", protocol="reference", parameters=parameters, val_ce=1.66,
+            val_objective=1.64,
+        )  # fmt: skip
+    assert "-0.01" in write_report(tmp_path / "same").text
+    assert "published" not in write_report(tmp_path / "other").text
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "cell.json", "environment.json", "status.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", None])
+def test_a_damaged_file_costs_only_what_it_held(study: Path, name: str, content: bytes | None) -> None:
+    file = study / "tarnet-aaaaaaaaaaaa/seed-0" / name
+    file.unlink() if content is None else file.write_bytes(content)
+    assert "6 runs" in write_report(study).text
+
+
+def test_committed_results_without_a_status_count_as_finished(study: Path) -> None:
+    for path in study.rglob("status.json"):
+        path.unlink()
+    assert "4 finished" in write_report(study).text
+
+
+def test_no_runs_is_an_error_that_helps(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="outputs/runs"):
+        write_report(tmp_path)
+
+
+def test_an_unknown_baseline_names_the_known(study: Path) -> None:
+    with pytest.raises(OutputError, match="tarnet weight=0"):
+        write_report(study, baseline="nobody")
+
+
+def test_different_code_is_warned_of(study: Path) -> None:
+    file = study / "tarnet-aaaaaaaaaaaa/seed-0/environment.json"
+    file.write_text(json.dumps({"git": {"commit": "decaf", "dirty": False}}))
+    assert "different code" in write_report(study).text
+
+
+def test_the_command_prints_and_writes_elsewhere(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(study), "--to", str(tmp_path / "there")]) == 0
+    assert "tarnet weight=0.1" in capsys.readouterr().out
+    assert (tmp_path / "there/index.html").exists()
+    assert not (study / "report").exists()
+
+
+def test_a_report_needs_no_torch(study: Path) -> None:
+    code = "import sys; from nano_llm.cli.main import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, "report", str(study)], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_moved_study_reports_the_same_table(study: Path, tmp_path: Path) -> None:
+    before = write_report(study).text
+    moved = shutil.copytree(study, tmp_path / "moved")
+    assert write_report(moved).text == before
