@@ -4,19 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo table512 test lint format bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[data,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[data,dev,hpo,joblib,slurm]'
 	@touch $@
 
 demo: $(INSTALLED)  ## train vanilla, inter-block and TARNet on a small corpus and compare them (minutes)
-	$(BIN)/nano-llm demo
+	$(BIN)/nano-llm run -m experiment=demo
 
 test: $(INSTALLED)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
@@ -29,6 +29,9 @@ lint: $(INSTALLED)  ## check style and types
 format: $(INSTALLED)  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+table512: $(INSTALLED)  ## the reference's table, beside its published figures (a GPU; resumable, see experiments/table512)
+	$(BIN)/nano-llm run -m experiment=table512 $(ARGS)
 
 bench: $(INSTALLED)  ## measure training speed beside GPT-2 of the same dimensions
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

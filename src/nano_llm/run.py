@@ -14,7 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from nano_llm.config.register import config_source, register_plugins, register_schemas
+from nano_llm.config.plugins import register_plugins
+from nano_llm.config.register import config_source, register_schemas
 from nano_llm.config.strict import convert
 from nano_llm.errors import ConfigError, NanoLLMError, OutputError
 

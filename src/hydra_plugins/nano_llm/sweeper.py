@@ -31,3 +31,20 @@ class NanoSweeper(Sweeper):
         assert self.hydra_context is not None
         assert self.launcher is not None
         sweep_with(self.launcher, self.config, self.hydra_context.config_loader, arguments)
+
+
+class ContinuedOptunaSweeper(Sweeper):
+    """``hydra/sweeper=optuna``: the search of hydra-optuna-sweeper, continued to a total number of trials."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what `sweep` needs."""
+        self.surroundings = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Search until the total number of trials has results."""
+        from nano_llm.sweep.search import search
+
+        search(self.settings, self.surroundings, arguments)

@@ -13,7 +13,6 @@ from nano_llm.errors import NanoLLMError
 
 COMMANDS = {
     "run": ("nano_llm.run", "train, evaluate and resume a model; takes Hydra overrides"),
-    "demo": ("nano_llm.cli.demo", "compare the three architectures on a small corpus, in minutes"),
     "status": ("nano_llm.cli.status", "show how the runs of a study stand, live"),
     "report": ("nano_llm.cli.report", "turn the runs of a study into tables, figures and one page"),
     "prepare": ("nano_llm.cli.prepare", "prepare a corpus without training"),

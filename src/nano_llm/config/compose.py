@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nano_llm.config import schema
+from nano_llm.config.plugins import missing_extra, register_plugins
 from nano_llm.config.register import SCHEMAS, config_source, register_schemas
 from nano_llm.config.strict import convert, report, suggest
 from nano_llm.errors import ConfigError
@@ -47,6 +48,7 @@ def compose_config(overrides: Sequence[str] = ()) -> schema.Config:
 def composing() -> Iterator[None]:
     """Make ``conf/`` composable, also after Hydra's main has left its own state behind."""
     register_schemas()
+    register_plugins()
     GlobalHydra.instance().clear()
     source = config_source()
     if source.startswith("pkg://"):
@@ -115,6 +117,8 @@ def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
     reason = str(error.__cause__ or error).splitlines()[0]
     missing_option = re.search(r"Could not find '(.*)'", str(error))
     if missing_option:
+        if extra := missing_extra(missing_option.group(1)):
+            return f"{text}: needs more packages; pip install 'nano-llm[{extra}]'"
         group, _, option = missing_option.group(1).rpartition("/")
         return f"{text}: {_explain_option(group, option)}"
     if options_of(key):

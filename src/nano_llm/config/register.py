@@ -1,14 +1,12 @@
 """Where ``conf/`` lies, and its schema in Hydra's ConfigStore."""
 
 from collections.abc import Iterator
-from importlib import import_module
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from nano_llm.config import schema
@@ -37,11 +35,6 @@ SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
     ("sweep", "_schema", schema.SweepConfig),
 )
 
-PLUGINS = (
-    ("hydra/sweeper", "nano", "hydra_plugins.nano_llm.sweeper.NanoSweeper"),
-    ("hydra/launcher", "process", "hydra_plugins.nano_llm.launcher.ProcessLauncher"),
-)
-
 
 def register_schemas() -> None:
     """Store every schema, and the resolver that lists choices for --help; calling it again changes nothing."""
@@ -49,19 +42,6 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     for group, name, node in SCHEMAS:
         store.store(group=group, name=name, node=node)
-    for group, name, target in PLUGINS:
-        store.store(group=group, name=name, node={"_target_": target})
-
-
-def register_plugins() -> None:
-    """Make our sweeper and launcher known to Hydra; its own search for plugins misses them in some installations.
-
-    The search comes first: it executes plugin modules a second time and would replace classes imported before it.
-    """
-    plugins = Plugins.instance()
-    for _, _, target in PLUGINS:
-        module, _, name = target.rpartition(".")
-        plugins.register(getattr(import_module(module), name))
 
 
 def choices() -> str:

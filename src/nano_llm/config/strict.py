@@ -30,6 +30,7 @@ def convert(composed: DictConfig) -> schema.Command:
     config = _convert_node(composed, schema.Command, "", problems)
     if not problems:
         problems.extend(broken_rules(config))
+        problems.extend(_broken_sweep_rules(config.sweep))
     if problems:
         raise ConfigError(report(problems))
     assert isinstance(config, schema.Command)
@@ -127,6 +128,12 @@ def broken_rules(config: schema.Config) -> Iterator[str]:
     yield from _broken_model_rules(config)
     yield from _broken_data_rules(config)
     yield from _broken_training_rules(config)
+
+
+def _broken_sweep_rules(sweep: schema.SweepConfig) -> Iterator[str]:
+    """A search looks at validation figures only."""
+    if not sweep.objective.startswith("val_"):
+        yield f"sweep.objective={sweep.objective}: must be a validation figure such as val_bpb or val_ce"
 
 
 def _broken_place_rules(config: schema.Config) -> Iterator[str]:

@@ -41,4 +41,4 @@ def _varying(arms: pd.DataFrame) -> dict[str, str]:
 
 
 def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -55,6 +55,7 @@ def _run(path: Path, folder: str, cell: dict[str, Any], curve: list[dict[str, An
     summary = read_summary(path) if status.details else read_object(path / "summary.json")
     arm, _, seed = folder.partition("/seed-")
     finals = [row["val_ce"] for row in curve if row.get("split") == "validation" and "val_ce" in row]
+    data = read_object(path / "data.json") or {}
     git = (read_object(path / "environment.json") or {}).get("git") or {}
     row: dict[str, Any] = {
         "folder": folder,
@@ -65,10 +66,12 @@ def _run(path: Path, folder: str, cell: dict[str, Any], curve: list[dict[str, An
         "reason": status.reason,
         "commit": git.get("commit"),
         "dirty": git.get("dirty"),
-        "fingerprint": (read_object(path / "data.json") or {}).get("fingerprint"),
+        "fingerprint": data.get("fingerprint"),
         "final_val_ce": finals[-1] if finals else None,
     }
     row |= {f"settings.{name}": value for name, value in _flat(_settings(path)).items()}
+    if resolved := (data.get("settings") or {}).get("data.conditioning"):
+        row["settings.data.conditioning"] = resolved
     if summary is not None:
         kept = {name: value for name, value in summary.items() if isinstance(value, int | float) and name != "seed"}
         row |= {"ended_by": summary.get("ended_by"), "device": summary.get("device"), **kept, **summary["metrics"]}

@@ -1,6 +1,7 @@
 """Figures of a study, as SVG whose ink is the colour of the text around it."""
 
 import io
+import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -19,6 +20,7 @@ INK = "#123456"
 COLOURS = ("#3b82c4", "#e07b39", "#3f9e6e", "#b65fb0", "#c4423b", "#8a7a3c", "#4aa7b5", "#7d6cc9")
 MAX_LEGEND = 8
 MAX_SEED_LINES = 60
+LABEL_WIDTH = 24  # characters of a line beside a bar
 SIZE = (4.6, 3.2)  # inches; small, so that it stays readable on a phone
 WEIGHT = "settings.model.separation.weight"
 STYLE: dict[Any, Any] = {
@@ -117,13 +119,15 @@ def _weight(finished: pd.DataFrame, metric: str) -> Figure:
 def _bars(finished: pd.DataFrame, column: str, label: str, unit: float) -> Figure:
     """Draw a cost of every arm: the mean as a bar, each seed as a dot."""
     groups = [(str(arm), values.dropna() / unit) for arm, values in finished.groupby("arm", sort=False)[column]]
-    figure = Figure(figsize=(SIZE[0], max(1.6, 0.8 + 0.24 * len(groups))), layout="constrained")
+    names = [textwrap.fill(arm, LABEL_WIDTH) for arm, _ in groups]
+    height = 0.8 + sum(0.1 + 0.15 * (1 + name.count("\n")) for name in names)
+    figure = Figure(figsize=(SIZE[0], max(1.6, height)), layout="constrained")
     axes = figure.add_subplot()
     for i, (_, values) in enumerate(groups):
         colour = COLOURS[i % len(COLOURS)]
         axes.barh(i, values.mean(), color=colour, alpha=0.55, height=0.65)
         axes.plot(values, [i] * len(values), ".", color=colour, markersize=5)
-    axes.set_yticks(range(len(groups)), [arm for arm, _ in groups])
+    axes.set_yticks(range(len(groups)), names, fontsize=8)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(label)

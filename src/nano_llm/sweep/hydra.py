@@ -4,6 +4,7 @@ A launcher of Hydra receives overrides and composes them where the job runs. So 
 frozen cell lies, and how the sweep treats it. `carry_out` follows it, in this process or on another machine.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from nano_llm.config.compose import explain
 from nano_llm.config.schema import Command
 from nano_llm.config.strict import convert
 from nano_llm.errors import ConfigError, NanoLLMError
+from nano_llm.session import finished_summary
 from nano_llm.sweep.cell import Cell, thaw
 from nano_llm.sweep.expand import Compose
-from nano_llm.sweep.plan import Plan
+from nano_llm.sweep.manifest import add_cells
+from nano_llm.sweep.plan import Plan, is_finished, make_plan
 from nano_llm.sweep.pool import Pool
 from nano_llm.sweep.process import record_failure
-from nano_llm.sweep.sweep import launch_here, run_sweep, speaker
+from nano_llm.sweep.sweep import FailedCellsError, Say, await_orphans, launch_here, run_sweep, speaker
 from nano_llm.tracking.status import read_status
 
 
@@ -50,15 +53,30 @@ def composer(master: DictConfig, loader: ConfigLoader) -> Compose:
 
 
 def launch_jobs(master: DictConfig, loader: ConfigLoader, jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
-    """Carry out jobs of our sweeper on this machine.
+    """Carry out jobs on this machine: cells of our sweeper, or trials of a search.
 
     Raises:
+        ConfigError: A trial is wrong.
         Interrupted: A signal came; the cells have stopped.
     """
-    commands = [composer(master, loader)(overrides) for overrides in jobs]
-    cells = [thaw(Path(str(command.sweep.cell))) for command in commands]
-    launch_here(commands[0].sweep, cells, speaker(Console()))
-    return [_job_return(cell, overrides) for cell, overrides in zip(cells, jobs, strict=True)]
+    compose, say = composer(master, loader), speaker(Console())
+    commands = [compose(overrides) for overrides in jobs]
+    groups = [
+        _trial(overrides, compose, say) if command.sweep.cell is None else [thaw(Path(command.sweep.cell))]
+        for overrides, command in zip(jobs, commands, strict=True)
+    ]
+    open_cells = {cell.path: cell for group in groups for cell in group if not is_finished(cell)}
+    launch_here(commands[0].sweep, list(open_cells.values()), say)
+    objective = commands[0].sweep.objective
+    return [_job_return(group, overrides, objective) for group, overrides in zip(groups, jobs, strict=True)]
+
+
+def _trial(overrides: Sequence[str], compose: Compose, say: Say) -> list[Cell]:
+    """Freeze the cells of one point of a search: its seeds."""
+    plan = make_plan(overrides, compose, lambda _: None)
+    await_orphans(plan.cells, say)
+    add_cells(plan.study, overrides, plan.cells)
+    return [cell.freeze() for cell in plan.cells]
 
 
 def carry_out(command: Command) -> None:
@@ -106,8 +124,16 @@ def _quoted(value: object) -> str:
     return f"'{escaped}'"
 
 
-def _job_return(cell: Cell, overrides: Sequence[str]) -> JobReturn:
-    finished = read_status(cell.path).state == "finished"
-    return JobReturn(
-        overrides=overrides, status=JobStatus.COMPLETED if finished else JobStatus.FAILED, _return_value=None
-    )
+def _job_return(cells: Sequence[Cell], overrides: Sequence[str], objective: str) -> JobReturn:
+    """Return the mean objective over a job's cells, or why there is none."""
+    values = []
+    for cell in cells:
+        figures = (finished_summary(cell.id, cell.path) or {}).get("metrics", {})
+        value = figures.get(objective)
+        if value is None or not math.isfinite(value):
+            status = read_status(cell.path)
+            reason = f"{objective} is {value}" if status.state == "finished" else status.reason or status.state
+            error = FailedCellsError(f"{cell.label}: {reason}")
+            return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=error)
+        values.append(float(value))
+    return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=sum(values) / len(values))

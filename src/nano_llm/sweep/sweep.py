@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from signal import Signals
+from typing import NoReturn
 
 from rich.console import Console
 
@@ -61,8 +62,7 @@ def run_sweep(overrides: Sequence[str], compose: Compose, launch: Launch, consol
         finally:
             _close(plan, counts, console)
     if reason is not None:
-        say(f"Stopped by {reason}; the same command goes on from here.")
-        raise SystemExit(128 + Signals[reason].value)
+        exit_interrupted(reason, say)
     demand_results(plan.cells)
 
 
@@ -83,6 +83,17 @@ def speaker(console: Console) -> Say:
     return lambda line: console.print(
         f"{time.strftime('%H:%M:%S')} {line}", highlight=False, markup=False, soft_wrap=True
     )
+
+
+def exit_interrupted(reason: str, say: Say) -> NoReturn:
+    """End the process as a signal asks for.
+
+    Args:
+        reason: Name of the signal.
+        say: Tells the user that nothing is lost.
+    """
+    say(f"Stopped by {reason}; the same command goes on from here.")
+    raise SystemExit(128 + Signals[reason].value)
 
 
 def await_orphans(cells: Sequence[Cell], say: Say) -> None:

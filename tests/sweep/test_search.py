@@ -1,0 +1,81 @@
+"""Searches with Optuna: continued to a total, judged by a validation figure, failures recorded."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sweep_command import SweepCommand, kill_hard, wait_until
+
+from nano_llm.config.compose import compose_config
+from nano_llm.config.plugins import missing_extra
+from nano_llm.errors import ConfigError
+
+pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+
+SPACE = (
+    "model=tarnet",
+    "hydra/sweeper=optuna",
+    "model.separation.weight=interval(0.0,0.2)",
+    "hydra.sweeper.sampler.seed=7",
+)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, cache: Path) -> SweepCommand:
+    return SweepCommand(tmp_path, cache)
+
+
+def trials(sweep: SweepCommand) -> list[tuple[int, str, float | None]]:
+    """Return number, state and point of every trial, read from the database itself."""
+    with sqlite3.connect(sweep.study / "search.db") as database:
+        rows = database.execute(
+            "select number, state, param_value from trials left join trial_params using (trial_id) order by number"
+        )
+        return [(number, state, point) for number, state, point in rows]
+
+
+@pytest.mark.slow
+def test_a_second_call_continues_to_the_total_with_new_points(sweep: SweepCommand) -> None:
+    for total in (2, 3, 3):
+        done = sweep.run(*SPACE, f"hydra.sweeper.n_trials={total}")
+        assert done.returncode == 0, done.stderr
+        assert [state for _, state, _ in trials(sweep)] == ["COMPLETE"] * total
+    points = {point for _, _, point in trials(sweep)}
+    assert len(points) == 3
+    assert len(sweep.folders()) == 3
+    assert "Best of 3 trials" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_killed_search_repeats_the_lost_point_and_ends_at_the_total(sweep: SweepCommand) -> None:
+    sweep.set_faults({"seed-0": "hang"})
+    process = sweep.start(*SPACE, "hydra.sweeper.n_trials=2")
+    wait_until(lambda: bool(list(sweep.study.glob("*/seed-0/console.log"))))
+    kill_hard(process)
+    ((_, state, lost),) = trials(sweep)
+    assert state == "RUNNING"
+    sweep.set_faults({})
+    done = sweep.run(*SPACE, "hydra.sweeper.n_trials=2")
+    assert done.returncode == 0, done.stderr
+    assert [state for _, state, _ in trials(sweep)] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert trials(sweep)[1][2] == pytest.approx(lost)
+    assert len(sweep.folders()) == 2
+
+
+@pytest.mark.slow
+def test_failed_trials_are_recorded_and_the_search_goes_on(sweep: SweepCommand) -> None:
+    sweep.set_faults({"seed-0": "exit"})
+    done = sweep.run(*SPACE, "hydra.sweeper.n_trials=2")
+    assert done.returncode == 1
+    assert [state for _, state, _ in trials(sweep)] == ["FAIL", "FAIL"]
+    assert "No trial of the search" in done.stderr
+
+
+def test_a_test_figure_is_no_objective() -> None:
+    with pytest.raises(ConfigError, match=r"sweep\.objective=test_bpb"):
+        compose_config(["sweep.objective=test_bpb"])
+
+
+def test_missing_packages_are_named() -> None:
+    assert missing_extra("hydra/launcher/submitit_slurm") == "slurm"
+    assert missing_extra("hydra/launcher/nonsense") is None

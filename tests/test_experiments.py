@@ -1,0 +1,87 @@
+"""Every experiment does what its first line says: it composes, and each of its rows trains for two steps."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hydra import compose
+from rich.console import Console
+
+from nano_llm.config.compose import compose_config, composing
+from nano_llm.config.schema import Command, Config, ImdbConfig, Windows
+from nano_llm.config.strict import convert
+from nano_llm.session import run_session
+from nano_llm.sweep.expand import expand
+
+CONF = Path(__file__).resolve().parents[1] / "conf/experiment"
+EXPERIMENTS = sorted(path.stem for path in CONF.glob("*.yaml"))
+NEEDS = {"reference": ("model=vanilla", "data=natural")}
+"""What an experiment leaves to the user."""
+
+SHORT = (
+    "scale=tiny", "trainer.max_steps=2", "trainer.eval_every=2", "trainer.eval_reviews=4", "trainer.test_reviews=0",
+    "trainer.batch_size=4", "trainer.device=cpu",
+)  # fmt: skip
+
+
+def rows(experiment: str) -> list[list[str]]:
+    """Return the overrides of the first seed of every row."""
+
+    def composed(overrides: Sequence[str]) -> Command:
+        with composing():
+            return convert(compose("config", overrides=list(overrides)))
+
+    command = [f"experiment={experiment}", *NEEDS.get(experiment, ()), "sweep.seeds=1"]
+    return [overrides for overrides, _ in expand(command, composed)]
+
+
+ROWS = [(f"{experiment}-{i}", row) for experiment in EXPERIMENTS for i, row in enumerate(rows(experiment))]
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the Hub's layout with 40 + 40 short reviews."""
+    folder = tmp_path_factory.mktemp("imdb")
+    rng = random.Random(0)
+    for split in ("train", "test"):
+        texts = [" ".join(rng.choices(("the", "film", "was", "dull", "slow", "and"), k=12)) for _ in range(40)]
+        table = pyarrow.table({"text": texts, "label": [i % 2 for i in range(40)]})
+        pyarrow.parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def small_data(config: Config, reviews: Path) -> list[str]:
+    if not isinstance(config.data, ImdbConfig):
+        return ["data.num_train=40", "data.num_validation=12", "data.num_test=12"]
+    fair = config.protocol.windows is Windows.covering
+    return [f"data.path={reviews}", *(["protocol.validation_reviews=20"] if fair else [])]
+
+
+@pytest.mark.parametrize("row", [row for _, row in ROWS], ids=[name for name, _ in ROWS])
+def test_every_row_of_every_experiment_trains(row: list[str], reviews: Path, tmp_path: Path, cache: Path) -> None:
+    words = [*row, *SHORT, *small_data(compose_config(row), reviews)]
+    words += [f"paths.outputs={tmp_path}", f"paths.cache={cache}"]
+    summary = run_session(compose_config(words), words, Console(quiet=True))
+    assert summary is not None
+    assert summary["steps"] == 2
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_opens_with_its_command(experiment: str) -> None:
+    package, command = (CONF / f"{experiment}.yaml").read_text(encoding="utf-8").splitlines()[:2]
+    assert package == "# @package _global_"
+    assert command == "# make demo" or f"experiment={experiment}" in command
+
+
+def test_table512_has_the_published_sizes() -> None:
+    from nano_llm.model.accounting import expected_parameters
+    from nano_llm.report.published import PUBLISHED
+
+    for row in rows("table512"):
+        config = compose_config(row)
+        published = PUBLISHED[config.name]
+        assert config.trainer.max_epochs == published.epochs
+        assert expected_parameters(config.model, config.scale, config.data.tokenizer.vocab_size) == published.parameters
