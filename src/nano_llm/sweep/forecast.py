@@ -47,13 +47,14 @@ def show_forecast(plan: Plan) -> Group:
     for cell in plan.cells:
         work = work_of(cell)
         made = forecast(cell, speeds)
-        table.add_row(cell.label, _action(work), " ".join(cell.overrides), *_figures(made))
+        table.add_row(cell.label, _action(work), _distinct(cell, plan.cells), *_figures(made))
         if work is not Work.reused:
             total += made.seconds or 0.0
             unknown |= made.seconds is None
     total /= _num_workers(plan)
     more = ", and more for cells whose epochs can be counted only after `nano-llm prepare`" if unknown else ""
-    sums = f"{plan.counts()}. Training takes about {total / 60:.0f} minutes on this machine{more} (a rough guess)."
+    spent = f"{total / 60:.0f} minutes" if total < 7200 else f"{total / 3600:.0f} hours"
+    sums = f"{plan.counts()}. Training takes about {spent} on this machine{more} (a rough guess)."
     return Group(table, sums, "Nothing was started: sweep.dry_run=true")
 
 
@@ -133,6 +134,12 @@ def _num_workers(plan: Plan) -> int:
     """Return how many cells progress at full speed at once: one, or one a GPU."""
     on_gpu = find_machine(plan.cells[0].config.trainer).device.type == "cuda"
     return min(plan.settings.parallel, torch.cuda.device_count()) if on_gpu else 1
+
+
+def _distinct(cell: Cell, cells: list[Cell]) -> str:
+    """Return the overrides of a cell that not all cells share."""
+    shared = set.intersection(*(set(other.overrides) for other in cells)) if len(cells) > 1 else set()
+    return " ".join(text for text in cell.overrides if text not in shared)
 
 
 def _action(work: Work) -> str:
