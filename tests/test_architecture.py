@@ -161,3 +161,13 @@ def test_layout_in_the_readme_names_every_room() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for room in {room_of(path) for path in modules()}:
         assert f"{room}/" in text or f"{room}.py" in text, f"{room} is missing from the README's layout"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src/hydra_plugins").rglob("*.py")), ids=lambda path: path.name)
+def test_plugin_modules_are_thin_shells(path: Path) -> None:
+    """Every Hydra application of the environment executes them, before they are in ``sys.modules``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_import = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {alias.name for node in at_import if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {str(node.module) for node in at_import if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in modules} <= {"hydra", "omegaconf", "typing", "collections"}

@@ -67,6 +67,20 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     assert "worse" in write_report(tmp_path, baseline="new").text
 
 
+def test_arms_on_different_corpora_are_not_compared(tmp_path: Path) -> None:
+    for name, corpus in (("one", "ScmConfig"), ("two", "ScmConfig"), ("three", "ImdbConfig"), ("four", "ImdbConfig")):
+        for seed in range(2):
+            folder = write_run(tmp_path, name, f"{name:x<12}", seed, val_bpb=1.0 + seed)
+            cell = json.loads((folder / "cell.json").read_text())
+            cell["config"]["data"]["type"] = corpus
+            (folder / "cell.json").write_text(json.dumps(cell))
+    write_manifest(tmp_path, *((name, f"{name:x<12}", 0) for name in ("one", "two", "three", "four")))
+    text = write_report(tmp_path).text
+    assert re.search(r"\| two +\| one ", text)
+    assert re.search(r"\| four +\| three ", text)
+    assert not re.search(r"\| three +\| one ", text)
+
+
 def test_twice_the_same_bytes(study: Path, tmp_path: Path) -> None:
     first = write_report(study, tmp_path / "first")
     second = write_report(study, tmp_path / "second")

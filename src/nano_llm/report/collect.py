@@ -20,8 +20,8 @@ class Study:
     commands: list[list[str]]
     """Overrides of each sweep that was carried out in it."""
     runs: pd.DataFrame
-    """A row a run: name, id, seed, folder, state, reason, commit, fingerprint, settings by dotted name below
-    ``settings.``, figures of its summary, and ``final_val_ce``."""
+    """A row a run: name, id, seed, folder, state, reason, commit, fingerprint, conditioning, settings by dotted name
+    below ``settings.``, figures of its summary, and ``final_val_ce``."""
     curves: pd.DataFrame
     """A row for each row of each metrics.jsonl: folder, split, step, tokens, training_seconds and figures."""
 
@@ -70,8 +70,8 @@ def _run(path: Path, folder: str, cell: dict[str, Any], curve: list[dict[str, An
         "final_val_ce": finals[-1] if finals else None,
     }
     row |= {f"settings.{name}": value for name, value in _flat(_settings(path)).items()}
-    if resolved := (data.get("settings") or {}).get("data.conditioning"):
-        row["settings.data.conditioning"] = resolved
+    # What `auto` has stood for is known once the data are prepared.
+    row["conditioning"] = (data.get("settings") or {}).get("data.conditioning", row.get("settings.data.conditioning"))
     if summary is not None:
         kept = {name: value for name, value in summary.items() if isinstance(value, int | float) and name != "seed"}
         row |= {"ended_by": summary.get("ended_by"), "device": summary.get("device"), **kept, **summary["metrics"]}

@@ -69,7 +69,7 @@ def write_report(study: Path, to: Path | None = None, baseline: str | None = Non
     write_text(folder / "table.csv", numbers_table(arms).to_csv(index=False, lineterminator="\n"))
     write_text(folder / "table.tex", comparison.to_latex(index=False, escape=True))
     warnings = _warnings(runs)
-    markdown = _markdown(comparison, differences, baseline, failures, [counts, *warnings, *_notes(arms), footer])
+    markdown = _markdown(comparison, differences, failures, [counts, *warnings, *_notes(arms), footer])
     write_text(folder / "table.md", markdown)
     reproduce = _reproduce(collected, runs)
     write_text(folder / "REPRODUCE.md", f"# {study.resolve().name} again\n\n```bash\n{reproduce}\n```\n")
@@ -80,7 +80,6 @@ def write_report(study: Path, to: Path | None = None, baseline: str | None = Non
         notes=_notes(arms),
         comparison=comparison,
         differences=differences,
-        baseline=baseline,
         failures=failures,
         figures=figures,
         reproduce=reproduce,
@@ -88,7 +87,7 @@ def write_report(study: Path, to: Path | None = None, baseline: str | None = Non
     )
     write_text(folder / "index.html", page)
     shown = comparison_table(arms, SHOWN)
-    return Report(folder, folder / "index.html", _markdown(shown, differences, baseline, failures, [counts, *warnings]))
+    return Report(folder, folder / "index.html", _markdown(shown, differences, failures, [counts, *warnings]))
 
 
 def _baseline(arms: list[Arm], wanted: str | None) -> str:
@@ -104,7 +103,7 @@ def _results(runs: pd.DataFrame) -> pd.DataFrame:
     figures = [
         name
         for name in runs.columns
-        if name not in (*keys, "folder", "commit", "dirty", "fingerprint", "ended_by", "device")
+        if name not in (*keys, "folder", "commit", "dirty", "fingerprint", "conditioning", "ended_by", "device")
         and not name.startswith("settings.")
     ]
     long = runs.melt(id_vars=keys, value_vars=figures, var_name="metric", value_name="value").dropna(subset=["value"])
@@ -178,12 +177,10 @@ def _quoted(word: str) -> str:
     return f"'{word}'" if set(word) & set(' ()[]{}*,;"$') and "'" not in word else word
 
 
-def _markdown(
-    comparison: pd.DataFrame, differences: pd.DataFrame, baseline: str, failures: pd.DataFrame, notes: list[str]
-) -> str:
+def _markdown(comparison: pd.DataFrame, differences: pd.DataFrame, failures: pd.DataFrame, notes: list[str]) -> str:
     parts = [comparison.to_markdown(index=False, disable_numparse=True)]
     if not differences.empty:
-        title = f"Paired differences to {baseline} (below zero is better):"
+        title = "Paired differences to the baseline (below zero is better):"
         parts += [title, differences.to_markdown(index=False, disable_numparse=True)]
     if not failures.empty:
         parts += ["Without a result:", failures.to_markdown(index=False, disable_numparse=True)]

@@ -13,6 +13,7 @@ from nano_llm.report.statistics import Estimate, holm, paired_difference, t_inte
 MEASURED = (
     "val_ce", "final_val_ce", "val_ppl", "val_bpb", "val_js", "test_bpb", "tokens_per_second", "training_seconds",
 )  # fmt: skip
+CORPUS = "settings.data.type"
 COMPARED = ("val_bpb", "test_bpb")
 TRUNKS = {"VanillaTrunkConfig": "vanilla", "InterblockTrunkConfig": "interblock"}
 READOUTS = {"TiedReadoutConfig": "tied", "MlpReadoutConfig": "mlp", "TwoHeadReadoutConfig": "two_head"}
@@ -50,7 +51,7 @@ def _facts(group: pd.DataFrame, finished: pd.DataFrame) -> dict[str, object]:
     facts: dict[str, object] = {
         "stack": TRUNKS.get(first.get("settings.model.trunk.type")),
         "readout": READOUTS.get(first.get("settings.model.readout.type")),
-        "conditioning": first.get("settings.data.conditioning"),
+        "conditioning": first.get("conditioning"),
         "weight": first.get("settings.model.separation.weight"),
         **{name: _mean(finished, name) for name in ("epochs", "steps", "parameters")},
     }
@@ -145,35 +146,44 @@ def numbers_table(arms: Sequence[Arm]) -> pd.DataFrame:
 
 
 def differences_table(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Return the paired differences of every arm to the baseline, a row for each arm and figure."""
-    rows = []
+    """Return the paired differences of every arm to the baseline of its corpus, a row for each arm and figure.
+
+    Args:
+        runs: With their labels.
+        baseline: Label of an arm; where it has no part in a corpus, the first arm there stands for it.
+    """
+    rows: list[dict[str, object]] = []
+    corpora = runs[CORPUS].fillna("") if CORPUS in runs else pd.Series("", index=runs.index)
     for metric in COMPARED:
-        if metric not in runs:
-            continue
-        table = runs.pivot_table(index="seed", columns="arm", values=metric, sort=False)
-        if baseline not in table:
-            continue
-        made = {
-            str(arm): paired_difference((table[arm] - table[baseline]).dropna().tolist())
-            for arm in table
-            if arm != baseline and (table[arm] - table[baseline]).notna().any()
-        }
-        tested = {arm: difference.p for arm, difference in made.items() if difference.p is not None}
-        adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-        for arm, difference in made.items():
-            rows.append(
-                {
-                    "arm": arm,
-                    "metric": metric,
-                    "n": difference.n,
-                    "difference": f"{difference.mean:+.4f}",
-                    "95 % interval": _interval(difference.low, difference.high),
-                    "p": _p(difference.p),
-                    "p (Holm)": _p(adjusted.get(arm)),
-                    "verdict": verdict(difference, adjusted.get(arm)),
-                }
-            )
+        for _, group in runs.groupby(corpora, sort=False):
+            arms = group["arm"].unique()
+            if metric in group:
+                rows += _differences(group, metric, baseline if baseline in arms else str(arms[0]))
     return pd.DataFrame(rows)
+
+
+def _differences(runs: pd.DataFrame, metric: str, baseline: str) -> list[dict[str, object]]:
+    table = runs.pivot_table(index="seed", columns="arm", values=metric, sort=False)
+    if baseline not in table:
+        return []
+    paired = {str(arm): (table[arm] - table[baseline]).dropna().tolist() for arm in table if arm != baseline}
+    made = {arm: paired_difference(values) for arm, values in paired.items() if values}
+    tested = {arm: difference.p for arm, difference in made.items() if difference.p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return [
+        {
+            "arm": arm,
+            "baseline": baseline,
+            "metric": metric,
+            "n": difference.n,
+            "difference": f"{difference.mean:+.4f}",
+            "95 % interval": _interval(difference.low, difference.high),
+            "p": _p(difference.p),
+            "p (Holm)": _p(adjusted.get(arm)),
+            "verdict": verdict(difference, adjusted.get(arm)),
+        }
+        for arm, difference in made.items()
+    ]
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -15,7 +15,7 @@ from nano_llm.config.schema import Config
 from nano_llm.config.stored import from_plain
 from nano_llm.errors import ConfigError, OutputError
 from nano_llm.files import explained_writes, write_json
-from nano_llm.session import Located, identify
+from nano_llm.session import identify
 from nano_llm.tracking.status import read_object
 
 CELL = "cell.json"
@@ -92,8 +92,8 @@ def thaw(path: Path) -> Cell:
     return Cell(plain["id"], plain["name"], plain["seed"], plain["overrides"], config, path, plain["attempts"])
 
 
-def same_run(cell: Cell) -> Located:
-    """Locate a frozen cell here and now.
+def demand_same_run(cell: Cell) -> None:
+    """Make sure that a frozen cell is here and now the run that it was.
 
     Raises:
         ConfigError: The data or the machine have changed since the cell was frozen, so that it would be another run.
@@ -104,4 +104,3 @@ def same_run(cell: Cell) -> Located:
             f"The cell {cell.path} was frozen as {cell.id}, but here and now it is {located.run_id} in {located.path}: "
             "its data have changed since, or it was started from another folder. Start the sweep again."
         )
-    return located

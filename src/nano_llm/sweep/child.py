@@ -17,11 +17,11 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from nano_llm.session import run_session
-    from nano_llm.sweep.cell import same_run, thaw
+    from nano_llm.sweep.cell import demand_same_run, thaw
 
     try:
         cell = thaw(Path(arguments[0]))
-        same_run(cell)
+        demand_same_run(cell)
         run_session(cell.config, cell.overrides, Console(width=120))
     except NanoLLMError as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from nano_llm.config.schema import Device, SweepConfig
 from nano_llm.sweep.cell import Cell
 from nano_llm.sweep.process import CellProcess, Outcome
@@ -100,7 +102,7 @@ def slots(number: int, cells: Sequence[Cell]) -> list[dict[str, str]]:
     if gpus := _visible_gpus(cells):
         return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(number)]
     if number > 1 and "OMP_NUM_THREADS" not in os.environ:
-        threads = max(1, len(os.sched_getaffinity(0)) // number)
+        threads = max(1, torch.get_num_threads() // number)
         return [{"OMP_NUM_THREADS": str(threads)} for _ in range(number)]
     return [{} for _ in range(number)]
 
@@ -108,7 +110,5 @@ def slots(number: int, cells: Sequence[Cell]) -> list[dict[str, str]]:
 def _visible_gpus(cells: Sequence[Cell]) -> list[str]:
     if all(cell.config.trainer.device is Device.cpu for cell in cells):
         return []
-    import torch
-
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",") if named and torch.cuda.is_available() else list(map(str, range(torch.cuda.device_count())))
