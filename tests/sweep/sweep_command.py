@@ -26,6 +26,8 @@ if "nano_llm.sweep.child" in sys.orig_argv:
     elif fault == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
+    elif fault == "sleep":
+        time.sleep(600)
     elif fault == "raise":
         import nano_llm.session
 
@@ -54,7 +56,7 @@ class SweepCommand:
         self.set_faults({})
 
     def set_faults(self, faults: dict[str, str]) -> None:
-        """Choose what happens to cells, by name of the run's folder: exit, kill, hang or raise."""
+        """Choose what happens to cells, by name of the run's folder: exit, kill, hang, sleep or raise."""
         self._faults.write_text(json.dumps(faults))
 
     def start(self, *overrides: str) -> "subprocess.Popen[str]":

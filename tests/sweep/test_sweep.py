@@ -84,6 +84,16 @@ def test_a_signal_lets_cells_save_and_the_same_command_goes_on(
     assert "2 cells: 0 reused, 1 resumed, 1 computed" in sweep.run(*command, "sweep.dry_run=true").stdout
 
 
+def test_a_cell_stopped_while_it_starts_has_not_failed(sweep: SweepCommand) -> None:
+    sweep.set_faults({"seed-0": "sleep"})
+    process = sweep.start("model=vanilla")
+    wait_until(lambda: bool(list(sweep.study.glob("*/seed-0/console.log"))))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not list(sweep.study.glob("*/seed-0/status.json"))
+
+
 def test_a_retry_is_counted_and_goes_on(sweep: SweepCommand) -> None:
     sweep.set_faults({"seed-0": "kill"})
     process = sweep.start("model=vanilla", "sweep.retries=20")

@@ -21,7 +21,7 @@ from nano_llm.sweep.cell import Cell
 from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.status import read_status
 
-GRACE_SECONDS = 60.0
+GRACE_SECONDS = 30.0
 """What a cell may take to save after it was asked to stop."""
 
 CONFIG_ERROR = 2
@@ -104,12 +104,13 @@ class CellProcess:
 
     def _judge(self, status: int) -> Outcome:
         told = read_status(self.cell.path)
+        if status == 0 and told.state == "finished":
+            return Outcome("finished", None, worth_retrying=False)
         if self._timed_out:
             reason = f"timed out after {self._timeout_minutes:g} minutes (sweep.timeout_minutes)"
             return self._failed(reason, worth_retrying=True)
-        if status == 0 and told.state in ("finished", "stopped"):
-            return Outcome(told.state, told.reason, worth_retrying=False)
-        if status in INTERRUPTED and told.state == "stopped":
+        # One that was asked to stop while it started had nothing to save or to tell.
+        if self._stop_by is not None or (status in (0, *INTERRUPTED) and told.state == "stopped"):
             return Outcome("stopped", told.reason, worth_retrying=False)
         if told.state == "failed" and told.details.get("pid") == self._process.pid:
             return Outcome("failed", told.reason, worth_retrying=status != CONFIG_ERROR)
