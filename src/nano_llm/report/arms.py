@@ -3,6 +3,9 @@
 import pandas as pd
 
 PREFIX = "settings."
+CORPUS = "settings.data.type"
+"""Arms are set against each other where this agrees."""
+
 LABELS = ("name", "id", "seed", "study", "type")
 """Settings, by the last part of their name, that tell nothing of an arm's numbers."""
 

@@ -11,6 +11,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nano_llm.report.arms import CORPUS
 from nano_llm.report.metrics import METRICS
 from nano_llm.report.statistics import t_interval
 
@@ -51,9 +52,10 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
     figures: dict[str, str] = {}
     with mpl.rc_context(STYLE):
         if len(curves):
-            labelled = curves.merge(runs[["folder", "arm", "seed"]], on="folder")
+            corpus = runs[CORPUS].fillna("") if CORPUS in runs else ""
+            labelled = curves.merge(runs[["folder", "arm"]].assign(corpus=corpus), on="folder")
             metric = next((name for name in ("val_bpb", "val_ce") if name in labelled), None)
-            if metric is not None:
+            if metric is not None and labelled[metric].notna().any():
                 figures |= {f"curve_{axis}": _svg(_curve(labelled, axis, metric)) for axis in AXES}
         finished = runs[runs["state"] == "finished"]
         figures |= {name: _svg(figure) for name, figure in _weights(finished).items()}
@@ -64,26 +66,39 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
 
 
 def _curve(curves: pd.DataFrame, axis: str, metric: str) -> Figure:
-    """Draw a figure of every arm against what it has spent: the mean over seeds, and each seed faintly."""
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.add_subplot()
-    label, unit = AXES[axis]
+    """Draw a figure of every arm against what it has spent, a panel for each corpus."""
     rows = curves.dropna(subset=[metric, axis])
+    groups = [group for _, group in rows.groupby("corpus", sort=False)]
+    figure = Figure(figsize=_stacked(len(groups)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
+    label, unit = AXES[axis]
+    for axes, group in zip(panels, groups, strict=True):
+        _panel(axes, group.assign(spent=group[axis] / unit), metric)
+    panels[-1].set_xlabel(label)
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
+    """Draw the arms of one corpus: the mean over seeds, and each seed faintly."""
     show_seeds = rows["folder"].nunique() <= MAX_SEED_LINES
-    for i, (arm, group) in enumerate(rows.groupby("arm", sort=False)):
+    arms = rows.groupby("arm", sort=False)
+    for i, (arm, group) in enumerate(arms):
         colour = COLOURS[i % len(COLOURS)]
         if show_seeds:
             for _, run in group.groupby("folder", sort=False):
-                axes.plot(run[axis] / unit, run[metric], color=colour, alpha=0.25, linewidth=0.8)
-        mean = (
-            group.groupby("step")[[axis, metric]].mean() if axis != "step" else group.groupby("step")[[metric]].mean()
-        )
-        x = mean.index if axis == "step" else mean[axis]
-        axes.plot(np.asarray(x) / unit, mean[metric], color=colour, linewidth=1.6, label=str(arm))
-    axes.set_xlabel(label)
+                axes.plot(run["spent"], run[metric], color=colour, alpha=0.25, linewidth=0.8)
+        mean = group.groupby("step")[["spent", metric]].mean()
+        axes.plot(mean["spent"], mean[metric], color=colour, linewidth=1.6, label=str(arm))
     axes.set_ylabel(_with_unit(metric))
-    _legend(axes, rows["arm"].nunique())
-    return figure
+    if len(arms) <= MAX_LEGEND:
+        axes.legend(fontsize=8)
+    else:
+        axes.set_title(f"{len(arms)} arms", fontsize=9, loc="left")
+
+
+def _stacked(number: int) -> tuple[float, float]:
+    """Return the size of a figure of panels one above the other, in inches."""
+    return SIZE[0], SIZE[1] * (1 if number == 1 else 0.75 * number)
 
 
 def _weights(finished: pd.DataFrame) -> dict[str, Figure]:
@@ -98,7 +113,7 @@ def _weight(finished: pd.DataFrame, metric: str) -> Figure:
     rows = finished.dropna(subset=[WEIGHT, metric])
     weights = sorted(rows[WEIGHT].unique())
     groups = list(rows.groupby("name", sort=False))
-    figure = Figure(figsize=(SIZE[0], SIZE[1] * (1 if len(groups) == 1 else 0.75 * len(groups))), layout="constrained")
+    figure = Figure(figsize=_stacked(len(groups)), layout="constrained")
     panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
     for i, (axes, (name, group)) in enumerate(zip(panels, groups, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
@@ -132,13 +147,6 @@ def _bars(finished: pd.DataFrame, column: str, label: str, unit: float) -> Figur
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(label)
     return figure
-
-
-def _legend(axes: Axes, number: int) -> None:
-    if number <= MAX_LEGEND:
-        axes.legend(fontsize=8)
-    else:
-        axes.set_title(f"{number} arms", fontsize=9, loc="left")
 
 
 def _with_unit(metric: str) -> str:

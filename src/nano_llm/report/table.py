@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from nano_llm.report.arms import CORPUS
 from nano_llm.report.metrics import METRICS
 from nano_llm.report.published import published_row
 from nano_llm.report.statistics import Estimate, holm, paired_difference, t_interval, verdict
@@ -13,7 +14,6 @@ from nano_llm.report.statistics import Estimate, holm, paired_difference, t_inte
 MEASURED = (
     "val_ce", "final_val_ce", "val_ppl", "val_bpb", "val_js", "test_bpb", "tokens_per_second", "training_seconds",
 )  # fmt: skip
-CORPUS = "settings.data.type"
 COMPARED = ("val_bpb", "test_bpb")
 TRUNKS = {"VanillaTrunkConfig": "vanilla", "InterblockTrunkConfig": "interblock"}
 READOUTS = {"TiedReadoutConfig": "tied", "MlpReadoutConfig": "mlp", "TwoHeadReadoutConfig": "two_head"}
