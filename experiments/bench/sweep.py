@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RUN = HERE.parent / "quick_table"
-NUM_CELLS = 6
+NUM_CELLS = (2, 8)
 NUM_ARMS, NUM_SEEDS = 100, 5
 CELL = (
     "data=scm", "data.num_train=2000", "scale=tiny", "model=vanilla", "trainer.max_epochs=null", "trainer.max_steps=20",
@@ -31,21 +31,24 @@ def main() -> None:
 
 
 def launch(scratch: Path) -> dict[str, float]:
-    """Time a sweep of cells that hardly train, after one cell that prepares the data."""
-    places = [f"paths.outputs={scratch}/outputs", f"paths.cache={scratch}/cache"]
+    """Time a short and a long sweep of cells that hardly train; their difference is what one more cell costs."""
+    few, many = (_sweep(scratch, number) for number in NUM_CELLS)
+    per_cell = (many - few) / (NUM_CELLS[1] - NUM_CELLS[0])
+    return {"seconds_per_cell_beyond_training": per_cell, "seconds_per_sweep": few - NUM_CELLS[0] * per_cell}
+
+
+def _sweep(scratch: Path, number: int) -> float:
+    """Return the seconds of a sweep, those of its cells' training taken off."""
+    places = [f"paths.outputs={scratch}/outputs", f"paths.cache={scratch}/cache", f"study=of{number}"]
     command = [sys.executable, "-m", "nano_llm.run", "-m", *CELL, *places]
+    # The first cell prepares the data, which the others find in the cache.
     subprocess.run([*command, "study=warm"], check=True, capture_output=True)
     began = time.monotonic()
-    subprocess.run([*command, f"seed=range({NUM_CELLS})"], check=True, capture_output=True)
+    subprocess.run([*command, f"seed=range({number})"], check=True, capture_output=True)
     seconds = time.monotonic() - began
-    summaries = [json.loads(path.read_text()) for path in scratch.glob("outputs/runs/*/seed-*/summary.json")]
-    training = sum(summary["training_seconds"] for summary in summaries)
-    return {
-        "cells": len(summaries),
-        "seconds": seconds,
-        "training_seconds": training,
-        "seconds_per_cell_beyond_training": (seconds - training) / len(summaries),
-    }
+    summaries = [json.loads(path.read_text()) for path in scratch.glob(f"outputs/of{number}/*/seed-*/summary.json")]
+    assert len(summaries) == number
+    return seconds - sum(summary["training_seconds"] for summary in summaries)
 
 
 def report(scratch: Path) -> dict[str, float]:

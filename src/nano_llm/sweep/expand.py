@@ -29,14 +29,15 @@ def expand(overrides: Sequence[str], compose: Compose) -> list[tuple[list[str], 
     found: list[list[tuple[list[str], Command]]] = []
     for point in _grid(overrides):
         try:
-            rows = compose(point).sweep.rows
+            alone = compose(point)
         except ConfigError as error:
             _count(error, problems)
             continue
-        for row in rows or [""]:
+        for row in alone.sweep.rows or [""]:
             for line in _row_points(row, point):
                 try:
-                    found.append(list(_seeds(line, compose)))
+                    first = alone if line == point else compose(line)
+                    found.append([(line, first), *_further_seeds(line, first, compose)])
                 except ConfigError as error:
                     _count(error, problems)
     if problems:
@@ -46,10 +47,8 @@ def expand(overrides: Sequence[str], compose: Compose) -> list[tuple[list[str], 
     return [cell for rank in ranks for cell in rank if cell is not None]
 
 
-def _seeds(line: list[str], compose: Compose) -> Iterator[tuple[list[str], Command]]:
-    """Yield one row's cells."""
-    first = compose(line)
-    yield line, first
+def _further_seeds(line: list[str], first: Command, compose: Compose) -> Iterator[tuple[list[str], Command]]:
+    """Yield the cells of a row after its first."""
     for seed in range(first.seed + 1, first.seed + first.sweep.seeds):
         overrides = [*_without(line, {"seed"}), f"seed={seed}"]
         yield overrides, compose(overrides)
