@@ -71,6 +71,13 @@ def test_failed_trials_are_recorded_and_the_search_goes_on(sweep: SweepCommand) 
     assert "No trial of the search" in done.stderr
 
 
+def test_another_launcher_is_refused(sweep: SweepCommand) -> None:
+    done = sweep.run(*SPACE, "hydra/launcher=joblib")
+    assert done.returncode == 2
+    assert "sweep.parallel" in done.stderr
+    assert not sweep.outputs.exists()
+
+
 def test_a_test_figure_is_no_objective() -> None:
     with pytest.raises(ConfigError, match=r"sweep\.objective=test_bpb"):
         compose_config(["sweep.objective=test_bpb"])

@@ -15,6 +15,8 @@ from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 from optuna.trial import TrialState
 from rich.console import Console
 
+from nano_llm.config.plugins import LAUNCHER
+from nano_llm.errors import ConfigError
 from nano_llm.interruption import Interrupted, Interruption
 from nano_llm.report.report import write_report
 from nano_llm.sweep.manifest import held
@@ -30,9 +32,12 @@ def search(settings: dict[str, Any], surroundings: dict[str, Any], overrides: Se
         overrides: As typed; those that name distributions span the space.
 
     Raises:
+        ConfigError: Another launcher than ours is chosen; it would not know the objective.
         FailedCellsError: No trial has a result.
         SystemExit: Status 130 or 143 after a signal; the same command goes on.
     """
+    if surroundings["config"].hydra.launcher._target_ != LAUNCHER["_target_"]:
+        raise ConfigError("A search runs on this machine: leave hydra/launcher out and use sweep.parallel instead.")
     for name in ("alembic", "optuna"):
         logging.getLogger(name).setLevel(logging.WARNING)
     folder = Path(surroundings["config"].hydra.sweep.dir)
