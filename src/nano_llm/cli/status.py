@@ -56,14 +56,24 @@ def study_runs(study: Path) -> dict[str, RunStatus]:
 
 def overview(study: Path, runs: dict[str, RunStatus]) -> Group:
     """Return a table with a line a run, and the counts of the states."""
-    table = Table("run", "state", box=None)
+    labels = {folder: _label(folder) for folder in runs}
+    table = Table(box=None)
+    table.add_column("run", min_width=max(map(len, labels.values())))
+    table.add_column("state")
     for column in ("step", "loss", "left", "heartbeat"):
         table.add_column(column, justify="right")
     table.add_column("why", overflow="fold")
     for folder, status in runs.items():
-        table.add_row(folder, status.state, *_progress(study / folder, status), status.reason or "")
+        table.add_row(labels[folder], status.state, *_progress(study / folder, status), status.reason or "")
     counts = Counter(status.state for status in runs.values())
     return Group(table, f"{len(runs)} runs: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
+
+
+def _label(folder: str) -> str:
+    """Shorten <arm>-<id>/seed-<n>, so that a line has room for more."""
+    arm, _, seed = folder.partition("/seed-")
+    name, _, run_id = arm.rpartition("-")
+    return f"{name}-{run_id[:4]} seed {seed}"
 
 
 def _progress(folder: Path, status: RunStatus) -> tuple[str, str, str, str]:

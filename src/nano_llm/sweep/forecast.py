@@ -38,7 +38,10 @@ class Forecast:
 
 def show_forecast(plan: Plan) -> Group:
     """Return a table of the cells of a plan and a line that sums up."""
-    table = Table("cell", "work", "overrides", box=None)
+    table = Table(box=None)
+    table.add_column("cell", min_width=max(len(cell.label) for cell in plan.cells))
+    table.add_column("work")
+    table.add_column("overrides")
     for column in ("parameters", "tokens", "minutes"):
         table.add_column(column, justify="right")
     speeds: dict[str, float] = {}
