@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from nano_llm.errors import OutputError
 from nano_llm.tracking.status import RunStatus, heartbeat_age, last_metrics, read_object, read_status
@@ -55,18 +56,20 @@ def study_runs(study: Path) -> dict[str, RunStatus]:
 
 
 def overview(study: Path, runs: dict[str, RunStatus]) -> Group:
-    """Return a table with a line a run, and the counts of the states."""
+    """Return a table with a line a run, the reasons of those that failed or stopped, and the counts of the states."""
     labels = {folder: _label(folder) for folder in runs}
     table = Table(box=None)
     table.add_column("run", min_width=max(map(len, labels.values())))
     table.add_column("state")
     for column in ("step", "loss", "left", "heartbeat"):
         table.add_column(column, justify="right")
-    table.add_column("why", overflow="fold")
     for folder, status in runs.items():
-        table.add_row(labels[folder], status.state, *_progress(study / folder, status), status.reason or "")
+        table.add_row(labels[folder], status.state, *_progress(study / folder, status))
+    reasons = [Text(f"{labels[folder]}: {status.reason}") for folder, status in runs.items() if status.reason]
     counts = Counter(status.state for status in runs.values())
-    return Group(table, f"{len(runs)} runs: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
+    return Group(
+        table, *reasons, f"{len(runs)} runs: " + ", ".join(f"{number} {state}" for state, number in counts.items())
+    )
 
 
 def _label(folder: str) -> str:

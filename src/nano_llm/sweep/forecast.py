@@ -41,16 +41,16 @@ def show_forecast(plan: Plan) -> Group:
     table = Table(box=None)
     table.add_column("cell", min_width=max(len(cell.label) for cell in plan.cells))
     table.add_column("work")
-    table.add_column("overrides")
     for column in ("parameters", "tokens", "minutes"):
         table.add_column(column, justify="right")
+    table.add_column("overrides")
     speeds: dict[str, float] = {}
     total = 0.0
     unknown = False
     for cell in plan.cells:
         work = work_of(cell)
         made = forecast(cell, speeds)
-        table.add_row(cell.label, _action(work), _distinct(cell, plan.cells), *_figures(made))
+        table.add_row(cell.label, _action(work), *_figures(made), _distinct(cell, plan.cells))
         if work is not Work.reused:
             total += made.seconds or 0.0
             unknown |= made.seconds is None
