@@ -133,6 +133,37 @@ def test_a_damaged_file_costs_only_what_it_held(study: Path, name: str, content:
     assert "6 runs" in write_report(study).text
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", "{}"), ("summary.json", '{"metrics": 3}'), ("summary.json", '{"metrics": {"val_ce": "x"}}'),
+        ("cell.json", "{}"), ("cell.json", '{"config": 3}'), ("data.json", '{"settings": 3, "fingerprint": {}}'),
+        ("environment.json", '{"git": 3}'), ("environment.json", '{"git": {"commit": 5}}'),
+        ("metrics.jsonl", '{"split": "validation", "step": "a", "val_ce": "x", "val_bpb": {}}'),
+        ("../../sweep.json", '{"cells": [{}, 3], "commands": [3]}'),
+        ("../../sweep.json", '{"cells": 3, "commands": 3}'),
+    ],
+)  # fmt: skip
+def test_json_of_another_shape_costs_only_what_it_held(study: Path, name: str, content: str) -> None:
+    (study / "tarnet-aaaaaaaaaaaa/seed-0" / name).write_text(content)
+    assert "runs" in write_report(study).text
+
+
+def test_a_result_that_is_gone_is_explained(study: Path) -> None:
+    (study / "tarnet-aaaaaaaaaaaa/seed-0/summary.json").unlink()
+    assert "summary.json is missing or damaged" in write_report(study).text
+
+
+def test_a_seed_without_settings_does_not_name_its_arm(study: Path) -> None:
+    (study / "tarnet-aaaaaaaaaaaa/seed-0/cell.json").unlink()
+    assert "tarnet weight=0 " in write_report(study).text
+
+
+def test_latex_has_its_own_arrows(study: Path) -> None:
+    write_report(study)
+    assert (study / "report/table.tex").read_text().isascii()
+
+
 def test_committed_results_without_a_status_count_as_finished(study: Path) -> None:
     for path in study.rglob("status.json"):
         path.unlink()

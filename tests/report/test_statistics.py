@@ -50,6 +50,11 @@ def test_equal_differences_are_degenerate() -> None:
     assert verdict(difference, None).startswith("degenerate")
 
 
+def test_differences_that_are_equal_but_for_rounding_are_degenerate() -> None:
+    assert len({level + 0.1 - level for level in range(1, 7)}) > 1
+    assert paired_difference([level + 0.1 - level for level in range(1, 7)]).p is None
+
+
 def test_holm_by_hand() -> None:
     """Sorted 0.01, 0.03, 0.04: 3 x 0.01 = 0.03, 2 x 0.03 = 0.06, max(0.06, 1 x 0.04) = 0.06."""
     assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])

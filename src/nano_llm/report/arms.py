@@ -14,8 +14,9 @@ def with_labels(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs with a column ``arm``, a label that no two arms share."""
     labels: dict[tuple[str, str], str] = {}
     for name, group in runs.groupby("name", sort=False):
-        arms = group.drop_duplicates("id").set_index("id")
-        varying = _varying(arms)
+        # A seed that failed early may have left no settings; another one of its arm has them.
+        arms = group.groupby("id", sort=False).first()
+        varying = varying_settings(arms)
         for run_id, arm in arms.iterrows():
             values = [f"{title}={_shown(arm[column])}" for column, title in varying.items()]
             labels[str(name), str(run_id)] = " ".join([str(name), *values])
@@ -27,8 +28,8 @@ def with_labels(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(arm=arm)
 
 
-def _varying(arms: pd.DataFrame) -> dict[str, str]:
-    """Return the columns of settings in which arms of one name differ, each with its shortest clear title."""
+def varying_settings(arms: pd.DataFrame) -> dict[str, str]:
+    """Return the columns of settings in which arms differ, each with its shortest clear title."""
     columns = [
         column
         for column in arms.columns

@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -19,7 +20,13 @@ INK = "#123456"
 """Stands for ``currentColor``, which matplotlib does not know."""
 
 COLOURS = ("#3b82c4", "#e07b39", "#3f9e6e", "#b65fb0", "#c4423b", "#8a7a3c", "#4aa7b5", "#7d6cc9")
-MAX_LEGEND = 8
+DASHES = ("-", "--", ":", "-.")
+Style = dict[str, Any]
+MAX_LEGEND = 8  # arms that fit inside a figure
+MAX_LISTED = 24  # arms that fit below one; more are drawn without names
+LEGEND_ROW = 0.17  # inches
+MAX_PANELS = 4
+MAX_WEIGHTS = 8  # weights that are shown at equal distances
 MAX_SEED_LINES = 60
 LABEL_WIDTH = 24  # characters of a line beside a bar
 SIZE = (4.6, 3.2)  # inches; small, so that it stays readable on a phone
@@ -44,56 +51,87 @@ STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "legend.frameon": False,
 }
+COSTS = (
+    ("cost_time", "training_seconds", "minutes of training", 60.0),
+    ("cost_parameters", "parameters", "parameters (thousand)", 1e3),
+)
 AXES = {"step": ("step", 1.0), "tokens": ("trained tokens (million)", 1e6), "training_seconds": ("minutes", 60.0)}
 
 
 def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
-    """Return every figure that the runs allow: name -> SVG."""
+    """Return every figure that the runs allow: name -> SVG. An arm looks the same in all of them."""
     figures: dict[str, str] = {}
+    styles = _styles([str(arm) for arm in runs["arm"].unique()])
     with mpl.rc_context(STYLE):
         if len(curves):
             corpus = runs[CORPUS].fillna("") if CORPUS in runs else ""
-            labelled = curves.merge(runs[["folder", "arm"]].assign(corpus=corpus), on="folder")
+            labelled = curves.merge(runs[["folder", "arm", "state"]].assign(corpus=corpus), on="folder")
             metric = next((name for name in ("val_bpb", "val_ce") if name in labelled), None)
             if metric is not None and labelled[metric].notna().any():
-                figures |= {f"curve_{axis}": _svg(_curve(labelled, axis, metric)) for axis in AXES}
+                figures |= {f"curve_{axis}": _svg(_curve(labelled, axis, metric, styles)) for axis in AXES}
         finished = runs[runs["state"] == "finished"]
         figures |= {name: _svg(figure) for name, figure in _weights(finished).items()}
-        if len(finished):
-            figures["cost_time"] = _svg(_bars(finished, "training_seconds", "minutes of training", 60.0))
-            figures["cost_parameters"] = _svg(_bars(finished, "parameters", "parameters (thousand)", 1e3))
+        for name, column, label, unit in COSTS:
+            if column in finished:
+                figures[name] = _svg(_bars(finished, column, label, unit, styles))
     return figures
 
 
-def _curve(curves: pd.DataFrame, axis: str, metric: str) -> Figure:
+def _styles(arms: Sequence[str]) -> dict[str, Style]:
+    """Give each arm a colour, and a dash once the colours are used up."""
+    return {
+        arm: {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
+        for i, arm in enumerate(arms)
+    }
+
+
+def _curve(curves: pd.DataFrame, axis: str, metric: str, styles: dict[str, Style]) -> Figure:
     """Draw a figure of every arm against what it has spent, a panel for each corpus."""
     rows = curves.dropna(subset=[metric, axis])
     groups = [group for _, group in rows.groupby("corpus", sort=False)]
-    figure = Figure(figsize=_stacked(len(groups)), layout="constrained")
+    num_arms = rows["arm"].nunique()
+    inside = all(group["arm"].nunique() <= MAX_LEGEND for group in groups)
+    lines = -(-num_arms // 2) if not inside and num_arms <= MAX_LISTED else 0
+    width, height = _stacked(len(groups))
+    figure = Figure(figsize=(width, height + LEGEND_ROW * lines), layout="constrained")
     panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
     label, unit = AXES[axis]
     for axes, group in zip(panels, groups, strict=True):
-        _panel(axes, group.assign(spent=group[axis] / unit), metric)
+        _panel(axes, group.assign(spent=group[axis] / unit), metric, styles)
+        if inside:
+            axes.legend(fontsize=8)
     panels[-1].set_xlabel(label)
+    if lines:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+    elif not inside:
+        panels[0].set_title(f"{num_arms} arms", fontsize=9, loc="left")
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
+def _panel(axes: Axes, rows: pd.DataFrame, metric: str, styles: dict[str, Style]) -> None:
     """Draw the arms of one corpus: the mean over seeds, and each seed faintly."""
     show_seeds = rows["folder"].nunique() <= MAX_SEED_LINES
-    arms = rows.groupby("arm", sort=False)
-    for i, (arm, group) in enumerate(arms):
-        colour = COLOURS[i % len(COLOURS)]
-        if show_seeds:
+    for arm, group in rows.groupby("arm", sort=False):
+        style = styles[str(arm)]
+        if show_seeds and group["folder"].nunique() > 1:
             for _, run in group.groupby("folder", sort=False):
-                axes.plot(run["spent"], run[metric], color=colour, alpha=0.25, linewidth=0.8)
-        mean = group.groupby("step")[["spent", metric]].mean()
-        axes.plot(mean["spent"], mean[metric], color=colour, linewidth=1.6, label=str(arm))
+                axes.plot(run["spent"], run[metric], color=style["color"], alpha=0.25, linewidth=0.8)
+        mean = mean_curve(group, metric)
+        axes.plot(mean["spent"], mean[metric], linewidth=1.6, label=str(arm), **style)
     axes.set_ylabel(_with_unit(metric))
-    if len(arms) <= MAX_LEGEND:
-        axes.legend(fontsize=8)
-    else:
-        axes.set_title(f"{len(arms)} arms", fontsize=9, loc="left")
+
+
+def mean_curve(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return an arm's mean over seeds, at the steps that all of them have; columns ``spent`` and the figure.
+
+    Seeds that ended early, or at another step, would else pull the mean where they come and go. Seeds that did not
+    finish are left out as soon as one did.
+    """
+    finished = rows[rows["state"] == "finished"]
+    used = finished if len(finished) else rows
+    steps = used.groupby("step")
+    means = steps[["spent", metric]].mean()
+    return means[steps["folder"].nunique() == used["folder"].nunique()]
 
 
 def _stacked(number: int) -> tuple[float, float]:
@@ -113,33 +151,42 @@ def _weight(finished: pd.DataFrame, metric: str) -> Figure:
     rows = finished.dropna(subset=[WEIGHT, metric])
     weights = sorted(rows[WEIGHT].unique())
     groups = list(rows.groupby("name", sort=False))
+    if len(groups) > MAX_PANELS:
+        groups = [(f"{len(groups)} names together", rows)]
+    even = len(weights) <= MAX_WEIGHTS
     figure = Figure(figsize=_stacked(len(groups)), layout="constrained")
     panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
     for i, (axes, (name, group)) in enumerate(zip(panels, groups, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
-        present = [(weights.index(weight), values[metric].tolist()) for weight, values in group.groupby(WEIGHT)]
+        present = [
+            (weights.index(weight) if even else weight, values[metric].tolist())
+            for weight, values in group.groupby(WEIGHT)
+        ]
         estimates = [t_interval(values) for _, values in present]
         x = [place for place, _ in present]
-        halves = [0.0 if estimate.high is None else estimate.high - estimate.mean for estimate in estimates]
+        halves = [np.nan if estimate.high is None else estimate.high - estimate.mean for estimate in estimates]
         axes.errorbar(x, [e.mean for e in estimates], halves, color=colour, marker="o", markersize=4, capsize=3)
         for place, values in present:
             axes.plot([place] * len(values), values, ".", color=colour, alpha=0.45, markersize=5)
         axes.set_ylabel(_with_unit(metric))
         axes.set_title(str(name), fontsize=9, loc="left")
-        axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
+        if even:
+            axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
+        else:
+            axes.set_xscale("symlog", linthresh=min(weight for weight in weights if weight > 0))
     panels[-1].set_xlabel("separation weight")
     return figure
 
 
-def _bars(finished: pd.DataFrame, column: str, label: str, unit: float) -> Figure:
+def _bars(finished: pd.DataFrame, column: str, label: str, unit: float, styles: dict[str, Style]) -> Figure:
     """Draw a cost of every arm: the mean as a bar, each seed as a dot."""
     groups = [(str(arm), values.dropna() / unit) for arm, values in finished.groupby("arm", sort=False)[column]]
     names = [textwrap.fill(arm, LABEL_WIDTH) for arm, _ in groups]
     height = 0.8 + sum(0.1 + 0.15 * (1 + name.count("\n")) for name in names)
     figure = Figure(figsize=(SIZE[0], max(1.6, height)), layout="constrained")
     axes = figure.add_subplot()
-    for i, (_, values) in enumerate(groups):
-        colour = COLOURS[i % len(COLOURS)]
+    for i, (arm, values) in enumerate(groups):
+        colour = styles[arm]["color"]
         axes.barh(i, values.mean(), color=colour, alpha=0.55, height=0.65)
         axes.plot(values, [i] * len(values), ".", color=colour, markersize=5)
     axes.set_yticks(range(len(groups)), names, fontsize=8)

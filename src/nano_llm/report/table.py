@@ -9,7 +9,7 @@ import pandas as pd
 from nano_llm.report.arms import CORPUS
 from nano_llm.report.metrics import METRICS
 from nano_llm.report.published import published_row
-from nano_llm.report.statistics import Estimate, holm, paired_difference, t_interval, verdict
+from nano_llm.report.statistics import ENOUGH_SEEDS, Estimate, holm, paired_difference, t_interval, verdict
 
 MEASURED = (
     "val_ce", "final_val_ce", "val_ppl", "val_bpb", "val_js", "test_bpb", "tokens_per_second", "training_seconds",
@@ -47,7 +47,8 @@ def _arm(label: str, group: pd.DataFrame) -> Arm:
 
 
 def _facts(group: pd.DataFrame, finished: pd.DataFrame) -> dict[str, object]:
-    first = group.iloc[0]
+    # A seed that failed early may have left no settings; another one of its arm has them.
+    first = group.loc[group.notna().sum(axis="columns").idxmax()]
     facts: dict[str, object] = {
         "stack": TRUNKS.get(first.get("settings.model.trunk.type")),
         "readout": READOUTS.get(first.get("settings.model.readout.type")),
@@ -168,7 +169,7 @@ def _differences(runs: pd.DataFrame, metric: str, baseline: str) -> list[dict[st
         return []
     paired = {str(arm): (table[arm] - table[baseline]).dropna().tolist() for arm in table if arm != baseline}
     made = {arm: paired_difference(values) for arm, values in paired.items() if values}
-    tested = {arm: difference.p for arm, difference in made.items() if difference.p is not None}
+    tested = {arm: d.p for arm, d in made.items() if d.p is not None and d.n >= ENOUGH_SEEDS}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     return [
         {
@@ -202,6 +203,6 @@ def failures_table(runs: pd.DataFrame) -> pd.DataFrame:
             "run": lost["arm"].astype(str) + " seed " + lost["seed"].astype(str),
             "state": lost["state"],
             "reason": lost["reason"].fillna(""),
-            "log": lost["folder"] + "/run.log",
+            "log": lost["log"].fillna(""),
         }
     )

@@ -76,9 +76,9 @@ def heartbeat_age(details: dict[str, Any]) -> float:
     """Return the seconds since a run's last sign of life; infinite when it never gave one."""
     try:
         beat = datetime.fromisoformat(str(details["heartbeat"]))
-    except (KeyError, ValueError):
+        return (datetime.now(UTC) - beat).total_seconds()
+    except (KeyError, ValueError, TypeError):
         return float("inf")
-    return (datetime.now(UTC) - beat).total_seconds()
 
 
 def _alive(details: dict[str, Any]) -> bool:
@@ -87,7 +87,7 @@ def _alive(details: dict[str, Any]) -> bool:
         return heartbeat_age(details) < SILENCE_SECONDS
     try:
         os.kill(int(details["pid"]), 0)
-    except (ProcessLookupError, KeyError, ValueError):
+    except (ProcessLookupError, KeyError, ValueError, TypeError):
         return False
     except PermissionError:
         return True
