@@ -11,7 +11,7 @@ from nano_llm.files import explained_writes, write_bytes, write_text
 from nano_llm.report.arms import with_labels
 from nano_llm.report.collect import Study, collect
 from nano_llm.report.figures import draw
-from nano_llm.report.metrics import METRICS
+from nano_llm.metrics import METRICS
 from nano_llm.report.page import render
 from nano_llm.report.table import (
     Arm,
