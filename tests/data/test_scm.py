@@ -6,7 +6,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from nano_llm.config.schema import ScmConfig, ScmLexicon, ScmTopic
+from nano_llm.config.schema import ScmConfig, ScmTopic
 from nano_llm.data.scm import (
     SILENT,
     SLOTS,
@@ -21,38 +21,11 @@ from nano_llm.data.scm import (
     sample_records,
     sample_reviews,
     spoken_words,
+    twins,
 )
 from nano_llm.data.scm_lexicon import TOPICS, default_lexicon, tiny_lexicon
+from scm_presets import DEFAULT, TINY
 
-DEFAULT = ScmConfig(
-    corpus_seed=0,
-    num_train=20_000,
-    num_validation=2_000,
-    num_test=2_000,
-    lexicon=ScmLexicon.default,
-    confounding=2.0,
-    overlap=0.0,
-    noise=0.25,
-    effect=1.0,
-    length_effect=0.0,
-    topic=ScmTopic.observed,
-    proxy_accuracy=0.8,
-    verdict=True,
-    min_sentences=3,
-    max_sentences=10,
-    stop_terse=0.30,
-    stop_chatty=0.15,
-)
-TINY = replace(
-    DEFAULT,
-    lexicon=ScmLexicon.tiny,
-    noise=0.15,
-    topic=ScmTopic.hidden,
-    verdict=False,
-    min_sentences=1,
-    max_sentences=8,
-    stop_chatty=0.18,
-)
 NUM_REVIEWS = 20_000
 
 both_presets = pytest.mark.parametrize("config", [TINY, DEFAULT], ids=["tiny", "default"])
@@ -212,6 +185,36 @@ def test_a_larger_corpus_extends_a_smaller_one(config: ScmConfig) -> None:
     large = sample_reviews(replace(config, num_train=2_500), "train")
     assert large[:1_500] == small
     assert len(large) == 2_500
+
+
+def test_any_name_is_a_stream_of_any_size() -> None:
+    config = replace(DEFAULT, num_test=10)
+    judge = sample_reviews(config, "judge", 1_100)
+    assert len(judge) == 1_100
+    assert sample_reviews(config, "judge", 30) == judge[:30]
+    assert sample_reviews(config, "test") == sample_reviews(config, "test", 10)
+    assert not {review.text for review in judge} & {review.text for review in sample_reviews(config, "test")}
+
+
+def test_reviews_under_do_share_noise_and_topic_with_those_observed_but_not_the_treatment() -> None:
+    observed, done = (sample_reviews(DEFAULT, "test_do", 6_000, sampling) for sampling in Sampling)
+    assert [review.topic for review in done] == [review.topic for review in observed]
+    for topic in TOPICS:
+        assert_share(np.array([review.treatment for review in done if review.topic == topic]), 1 / 2)
+    same = [a.treatment == b.treatment for a, b in zip(observed, done, strict=True)]
+    assert 0.5 < np.mean(same) < 1
+    assert [a == b for a, b in zip(observed, done, strict=True)] == same
+
+
+@both_presets
+@pytest.mark.parametrize("sampling", Sampling, ids=lambda sampling: sampling.name)
+def test_twins_come_with_the_reviews_of_their_split(config: ScmConfig, sampling: Sampling) -> None:
+    reviews, others = twins(config, "test", 300, sampling)
+    assert reviews == sample_reviews(config, "test", 300, sampling)
+    assert [twin.treatment for twin in others] == [1 - review.treatment for review in reviews]
+    assert [twin.topic for twin in others] == [review.topic for review in reviews]
+    assert all(len(parse(x.text)) == len(parse(y.text)) for x, y in zip(reviews, others, strict=True))
+    assert np.mean([x.text != y.text for x, y in zip(reviews, others, strict=True)]) > 0.9
 
 
 def test_the_first_review_never_changes() -> None:

@@ -18,7 +18,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,6 @@ from nano_llm.data.scm_lexicon import TOPICS, VERDICT, Lexicon, default_lexicon,
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-Split = Literal["train", "validation", "test"]
 
 SLOTS = ("A", "Z", "I", "V", "C", "F", "O", "W")
 SILENT = -1  # in records: a line or a slot that the text does not contain
@@ -358,11 +356,35 @@ def parse(text: str) -> list[str]:
     return text.replace(".", " .").replace(",", " ,").split()
 
 
-def sample_reviews(config: ScmConfig, split: Split) -> list[Review]:
-    """Observational reviews of a split; review i depends on the law, the seed, the split and i only."""
-    num_reviews = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[split]
+def sample_reviews(
+    config: ScmConfig, split: str, num_reviews: int | None = None, sampling: Sampling = Sampling.observational
+) -> list[Review]:
+    """Reviews of a split; review i depends on the law, the seed, the split, the sampling and i only.
+
+    Args:
+        config: The law and the seed.
+        split: Any name; each has a stream of its own. Two samplings of one split share their noise.
+        num_reviews: How many; None for the size that the configuration gives to train, validation and test.
+        sampling: What decides the treatment.
+    """
+    if num_reviews is None:
+        num_reviews = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[split]
     law = review_law(config)
-    records = sample_records(law, draw_noise(law, config.corpus_seed, split, num_reviews))
+    return to_reviews(law, sample_records(law, draw_noise(law, config.corpus_seed, split, num_reviews), sampling))
+
+
+def twins(
+    config: ScmConfig, split: str, num_reviews: int, sampling: Sampling = Sampling.observational
+) -> tuple[list[Review], list[Review]]:
+    """The first reviews of a split and their structural twins: the same noise under the other treatment."""
+    law = review_law(config)
+    noise = draw_noise(law, config.corpus_seed, split, num_reviews)
+    records = sample_records(law, noise, sampling)
+    return to_reviews(law, records), to_reviews(law, sample_records(law, noise, 1 - records.treatment_N))
+
+
+def to_reviews(law: ReviewLaw, records: Records) -> list[Review]:
+    """The text, the treatment and the prompt's topic of each record."""
     texts = map(render, spoken_words(law, records))
     treatments = records.treatment_N.tolist()
     return [Review(*review) for review in zip(texts, treatments, _prompt_topics(law, records), strict=True)]
