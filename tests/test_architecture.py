@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "objective": {"config", "data"},
     "training": {"config", "data", "errors", "objective"},
     "checkpoint": {"config", "data", "errors", "files", "model"},
-    "evaluation": {"data", "errors", "objective", "training"},
+    "generation": {"checkpoint", "config", "data", "errors", "model"},
+    "evaluation": {"data", "errors", "files", "generation", "objective", "training"},
     "tracking": {"config", "errors", "files", "training"},
     "report": {"errors", "files", "tracking"},
     "sweep": {
