@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "objective": {"config", "data"},
     "training": {"config", "data", "errors", "objective"},
     "checkpoint": {"config", "data", "errors", "files", "model"},
-    "evaluation": {"config", "data", "errors", "files", "metrics", "model", "objective", "training"},
+    "generation": {"data", "errors"},
+    "evaluation": {"config", "data", "errors", "files", "generation", "metrics", "objective", "training"},
     "tracking": {"config", "errors", "files", "training"},
     "report": {"errors", "files", "metrics", "tracking"},
     "sweep": {

@@ -19,6 +19,7 @@ from nano_llm.data.arrays import FloatArray, IntArray
 from nano_llm.data.review import Review
 from nano_llm.data.scm import ReviewLaw, Sampling
 from nano_llm.data.scm_law import Events
+from nano_llm.data.scm_truth import jensen_shannon
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.evaluation.bootstrap import Interval, ratio_interval, statistic_interval
 from nano_llm.evaluation.measured import Measured, root
@@ -198,21 +199,6 @@ def drop_last_token(scores: TokenScores) -> TokenScores:
     return TokenScores(scores.log_p_NK[keep_N], scores.tokens_N[keep_N], offset_R1)
 
 
-def jensen_shannon(log_p_NKV: FloatArray, posterior_N: FloatArray) -> FloatArray:
-    """Return pi KL(p_1 || m) + (1 - pi) KL(p_0 || m), m = pi p_1 + (1 - pi) p_0, before each event (N,), in nats."""
-    weight_NK = np.stack([1 - posterior_N, posterior_N], axis=1)
-    p_NKV = np.exp(log_p_NKV)
-    mixture_NV = np.einsum("nk,nkv->nv", weight_NK, p_NKV)
-    entropy_N = _entropy(mixture_NV)
-    js_N: FloatArray = entropy_N - np.einsum("nk,nk->n", weight_NK, _entropy(p_NKV))
-    return np.maximum(js_N, 0.0)
-
-
-def _entropy(p_V: FloatArray) -> FloatArray:
-    entropy: FloatArray = -np.sum(p_V * np.log(p_V, out=np.zeros_like(p_V), where=p_V > 0), axis=-1)
-    return entropy
-
-
 def _divergences(
     law: ReviewLaw, reviews: list[Review], model: OutcomeModel, posterior_N: FloatArray, true_posterior_N: FloatArray
 ) -> Divergences:
@@ -249,15 +235,15 @@ def _compare(
     effect_NE = (log_p_NKE[:, 1] - log_p_NKE[:, 0]) - (log_true_NKE[:, 1] - log_true_NKE[:, 0])
     effect_error_N = np.sum(true_NKE.mean(axis=1) * np.where(support_NE, effect_NE, 0.0) ** 2, axis=1)
     row_N, half_N = np.arange(len(kl_NK)), np.full(len(kl_NK), 0.5)
-    log_law_NKE = np.where(true_NKE > 0, log_true_NKE, -np.inf)
+    p_NKV = np.exp(log_p_NKV)
     return Divergences(
         cf_kl_N=kl_NK[row_N, 1 - treatment_N],
         factual_kl_N=kl_NK[row_N, treatment_N],
         effect_error_N=effect_error_N,
-        js_N=jensen_shannon(log_p_NKV, half_N),
-        true_js_N=jensen_shannon(log_law_NKE, half_N),
-        js_pi_N=jensen_shannon(log_p_NKV, posterior_N),
-        true_js_pi_N=jensen_shannon(log_law_NKE, true_posterior_N),
+        js_N=jensen_shannon(p_NKV, half_N),
+        true_js_N=jensen_shannon(true_NKE, half_N),
+        js_pi_N=jensen_shannon(p_NKV, posterior_N),
+        true_js_pi_N=jensen_shannon(true_NKE, true_posterior_N),
     )
 
 

@@ -1,0 +1,1 @@
+"""Texts from trained models; knows models and data, judges nothing."""
