@@ -18,6 +18,7 @@ TINY_RUN = (
     "trainer.eval_every=5",
     "trainer.log_every=2",
     "trainer.device=cpu",
+    "trainer.evaluation=none",
     "schedule.warmup_steps=3",
 )
 """Overrides of a run that takes a second: 8 steps an epoch, dropout on, validation inside and after epochs."""

@@ -1,4 +1,8 @@
-"""Every figure that a run reports: its unit, the better direction, its meaning. The one table that reports read."""
+"""Every figure that a run or an evaluation reports: its unit, the better direction, its meaning.
+
+The one table that reports read; what computes a figure is in its room. A review's nats are sums over its tokens and its
+end marker.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -36,4 +40,39 @@ METRICS = {
     "tokens_per_second": Metric("tokens/s", Better.higher, "trained target tokens a second of training"),
     "training_seconds": Metric("s", Better.lower, "time of training, validation excluded"),
     "parameters": Metric("", Better.neither, "parameters of the model"),
+    # bits a byte of test reviews, each byte scored once with at least half a window of context
+    "bpb": Metric("bits a byte", Better.lower, "under the outcome of the review's own label"),
+    "bpb_y0": Metric("bits a byte", Better.lower, "negative reviews under Y0"),
+    "bpb_y1": Metric("bits a byte", Better.lower, "positive reviews under Y1"),
+    "bpb_other": Metric("bits a byte", Better.neither, "under the outcome of the other label"),
+    "bpb_mixture": Metric("bits a byte", Better.lower, "under the mixture of the outcomes, which knows no label"),
+    # Bayes' rule over the outcomes
+    "posterior_accuracy": Metric("share", Better.higher, "reviews whose label is the likelier one"),
+    "posterior_log_loss": Metric("nats a review", Better.lower, "-log P(label | review)"),
+    "posterior_log_loss_scaled": Metric("nats a review", Better.lower, "with a scale fitted on validation"),
+    "info_hat": Metric("nats a review", Better.higher, "log loss of the prior, less that of the posterior; <= I(X;T)"),
+    "info_hat_scaled": Metric("nats a review", Better.higher, "the same with a scale fitted on validation"),
+    "posterior_ece": Metric("share", Better.lower, "distance of confidence and accuracy, 15 bins of equal mass"),
+    "posterior_ece_scaled": Metric("share", Better.lower, "the same with a scale fitted on validation"),
+    "posterior_ece_length_scaled": Metric("share", Better.lower, "the same with a scale for s a token"),
+    # against the law of the structural corpus, on reviews under do(T)
+    "excess_nll": Metric("bits a review", Better.lower, "more bits than the law needs; 0 is perfect"),
+    "excess_nll_share": Metric("share", Better.lower, "excess over the entropy of the law"),
+    "posterior_accuracy_do": Metric("share", Better.higher, "as posterior_accuracy, under do(T) with prior 1/2"),
+    "bayes_accuracy_do": Metric("share", Better.neither, "the same by the law itself: the best that can be"),
+    "cf_kl": Metric("nats a token", Better.lower, "KL of law and outcome k on reviews of the other treatment"),
+    "factual_kl": Metric("nats a token", Better.lower, "KL of law and outcome k on reviews of treatment k"),
+    "token_pehe": Metric("nats", Better.lower, "root mean squared error of log p_1 - log p_0 of the next token"),
+    "token_pehe_neutral": Metric("nats", Better.lower, "the same where the law leaves T open (.4 < pi < .6)"),
+    "token_pehe_decided": Metric("nats", Better.lower, "the same where the law has settled T (beyond .95)"),
+    "js": Metric("nats a token", Better.neither, "Jensen-Shannon divergence of the outcomes"),
+    "js_true": Metric("nats a token", Better.neither, "the same of the law"),
+    "js_ratio": Metric("ratio", Better.neither, "js / js_true: below 1 collapsed, above 1 over-separated"),
+    "info_ratio": Metric("ratio", Better.neither, "sum of JS_pi over that of the law; 1 is right"),
+    "posterior_mae": Metric("", Better.lower, "mean |pi - pi*| over positions"),
+    "confounding_bias": Metric("nats a review", Better.neither, "excess under do less excess as observed"),
+    # minimal pairs: edited by people (CAD), or structural twins
+    "pair_order": Metric("share", Better.higher, "pairs whose positive member has the larger s"),
+    "pair_both_right": Metric("share", Better.higher, "pairs with both members on their side, after scaling"),
+    "localisation": Metric("share", Better.higher, "of the difference in s that lies on edited tokens"),
 }

@@ -13,9 +13,10 @@ import torch
 from rich.console import Console
 
 from nano_llm import checkpoint
+from nano_llm.assessment import assess
 from nano_llm.checkpoint import TrainingState, build_model
 from nano_llm.config.identity import arm_id
-from nano_llm.config.schema import Config, TwoHeadConfig
+from nano_llm.config.schema import Config, Suite, TwoHeadConfig
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
 from nano_llm.errors import CheckpointError, NanoLLMError, NonFiniteError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
@@ -24,7 +25,7 @@ from nano_llm.model.accounting import forward_flops_per_token, num_parameters
 from nano_llm.model.language_model import LanguageModel
 from nano_llm.objective import Objective
 from nano_llm.tracking.console import ConsoleProgress
-from nano_llm.tracking.run_folder import RunFolder
+from nano_llm.tracking.run_folder import EVALUATION, RunFolder
 from nano_llm.tracking.status import read_summary
 from nano_llm.training.loop import Metrics, Training
 from nano_llm.training.machine import Machine, find_machine
@@ -182,11 +183,26 @@ class Session:
         if "test" in self._data.windows and trainer.test_reviews != 0:
             test = self._score(model, "test", trainer.test_reviews)
             figures |= test.metrics("test")
-        summary = self._summary(best.metrics["step"], figures)
         self._folder.write_evaluation("likelihood", {"step": best.metrics["step"], "metrics": figures})
+        if trainer.evaluation is not Suite.none:
+            figures |= self._assess(best, trainer.evaluation)
+        summary = self._summary(best.metrics["step"], figures)
         self._folder.finish(summary)
         self._folder.say("\n".join(summary_lines(summary, self._folder.path)))
         return summary
+
+    def _assess(self, best: checkpoint.Checkpoint, suite: Suite) -> dict[str, float]:
+        """Put the best checkpoint through an evaluation suite; records go to the run's folder."""
+        found = assess(
+            best,
+            self._data,
+            self._machine,
+            suite,
+            self._folder.path / EVALUATION,
+            say=self._folder.log,
+            on_batch=self._between_batches,
+        )
+        return {name: interval.value for name, interval in found.items()}
 
     # --------------------------------------------------------------------------- hearing the loop
 

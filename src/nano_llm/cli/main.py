@@ -15,6 +15,7 @@ COMMANDS = {
     "run": ("nano_llm.run", "train, evaluate and resume a model; takes Hydra overrides"),
     "status": ("nano_llm.cli.status", "show how the runs of a study stand, live"),
     "report": ("nano_llm.cli.report", "turn the runs of a study into tables, figures and one page"),
+    "evaluate": ("nano_llm.cli.evaluate", "measure a trained model, with intervals"),
     "prepare": ("nano_llm.cli.prepare", "prepare a corpus without training"),
     "import": ("nano_llm.cli.import_reference", "turn a checkpoint of the reference system into one of ours"),
 }

@@ -430,6 +430,14 @@ class Precision(Enum):
     fp16 = "fp16"
 
 
+class Suite(Enum):
+    """How thoroughly a model is evaluated."""
+
+    none = "none"
+    quick = "quick"
+    full = "full"
+
+
 @dataclass
 class TrainerConfig:
     """The training loop: budget, batch, rhythm, machine."""
@@ -453,6 +461,7 @@ class TrainerConfig:
     eval_every: int | None = setting("steps between validations; null: at the end of each epoch", at_least=1)
     eval_reviews: int | None = setting("validation reviews scored during training; null: all", at_least=2)
     test_reviews: int | None = setting("test reviews scored once at the end; null: all, 0: none", at_least=0)
+    evaluation: Suite = setting("suite for the best checkpoint at the end: none | quick | full", volatile=True)
     eval_batch_size: int = setting("windows in one forward pass of a validation", at_least=1, volatile=True)
     patience: int | None = setting("validations without improvement before stopping; null: never", at_least=1)
     checkpoint_minutes: float = setting(

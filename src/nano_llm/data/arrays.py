@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from nano_llm.files import explained_writes
 
-FloatArray = NDArray[np.floating[Any]]
+FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 

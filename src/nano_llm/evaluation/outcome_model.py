@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nano_llm.config.schema import Conditioning
@@ -79,8 +80,8 @@ class OutcomeModel:
         keep_N, offset_R1 = _review_rows(samples)
         return TokenScores(log_p_NK[keep_N], samples.tokens_N[keep_N].astype(np.int64), offset_R1)
 
-    def laws(self, reviews: Sequence[Review]) -> FloatArray:
-        """Return the whole law before every token of every review, (N, K, V) in nats, float32: mind the memory."""
+    def laws(self, reviews: Sequence[Review]) -> NDArray[np.float32]:
+        """Return the whole law before every token of every review, (N, K, V) in nats: mind the memory."""
         samples = self._samples(reviews)
         keep_N, _ = _review_rows(samples)
         place_N = np.cumsum(keep_N) - 1
@@ -156,4 +157,5 @@ def _first_rows(windows: Windows, told: Samples, given: Samples) -> IntArray:
     body_R = told.length_R - told.prompt_length_R
     start_R = np.cumsum(body_R) - body_R
     place_W: IntArray = given.offset_R1[:-1] + given.prompt_length_R
-    return place_W[windows.review_W] + before_W - start_R[windows.review_W]
+    first_W: IntArray = place_W[windows.review_W] + before_W - start_R[windows.review_W]
+    return first_W

@@ -213,9 +213,7 @@ def _divergences(
         rows = slice(first, first + len(true_NKE))
         first = rows.stop
         treatment_N = np.repeat(_treatments(part), np.diff(events.offset_R1))
-        parts.append(
-            _compare(true_NKE, log_p_NKV, tokens_E, treatment_N, posterior_N[rows], true_posterior_N[rows])
-        )
+        parts.append(_compare(true_NKE, log_p_NKV, tokens_E, treatment_N, posterior_N[rows], true_posterior_N[rows]))
     joined = zip(*(vars(part).values() for part in parts), strict=True)
     return Divergences(*(np.concatenate(columns) for columns in joined))
 

@@ -12,8 +12,8 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nano_llm.report.arms import CORPUS
 from nano_llm.metrics import METRICS
+from nano_llm.report.arms import CORPUS
 from nano_llm.report.statistics import t_interval
 
 INK = "#123456"

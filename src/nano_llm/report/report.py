@@ -8,10 +8,10 @@ import pandas as pd
 
 from nano_llm.errors import OutputError
 from nano_llm.files import explained_writes, write_bytes, write_text
+from nano_llm.metrics import METRICS
 from nano_llm.report.arms import with_labels
 from nano_llm.report.collect import Study, collect
 from nano_llm.report.figures import draw
-from nano_llm.metrics import METRICS
 from nano_llm.report.page import render
 from nano_llm.report.table import (
     Arm,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nano_llm.report.arms import CORPUS
 from nano_llm.metrics import METRICS
+from nano_llm.report.arms import CORPUS
 from nano_llm.report.published import published_row
 from nano_llm.report.statistics import ENOUGH_SEEDS, Estimate, holm, paired_difference, t_interval, verdict
 

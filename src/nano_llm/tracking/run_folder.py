@@ -28,6 +28,7 @@ from nano_llm.tracking.environment import environment
 from nano_llm.tracking.status import read_object, read_summary
 
 HEARTBEAT_SECONDS = 10.0
+EVALUATION = "evaluation"
 _POSITION = ("step", "tokens", "training_seconds", "share")
 
 
@@ -156,7 +157,7 @@ class RunFolder:
 
     def write_evaluation(self, name: str, record: dict[str, Any]) -> None:
         """Write one evaluation's record."""
-        folder = self.path / "evaluation"
+        folder = self.path / EVALUATION
         with explained_writes(folder):
             folder.mkdir(exist_ok=True)
         write_json(folder / f"{name}.json", record)

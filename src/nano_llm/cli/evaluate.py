@@ -1,0 +1,69 @@
+"""``nano-llm evaluate``: a trained model through the evaluation suite."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from nano_llm.config.schema import Device, Suite
+from nano_llm.metrics import METRICS
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Evaluate a run and print its figures with their intervals."""
+    parser = argparse.ArgumentParser(
+        prog="nano-llm evaluate",
+        description="Evaluate a trained model: bits a byte by head, Bayes' rule over the heads, the truth where it is "
+        "known, minimal pairs and, in the full suite, reviews that it writes. The same checkpoint gives the same "
+        "figures again.",
+        epilog="example: nano-llm evaluate outputs/demo/tarnet-0123456789ab/seed-0 --suite full",
+    )
+    parser.add_argument("run", help="folder of a run or of a checkpoint, or `latest`")
+    parser.add_argument("--suite", choices=[suite.name for suite in Suite if suite is not Suite.none], default="quick")
+    parser.add_argument("--metrics", help="only these, separated by commas, such as cf_kl,pair_order")
+    parser.add_argument("--to", type=Path, help="folder of the records; default: RUN/evaluation")
+    parser.add_argument("--data", metavar="FOLDER", help="prepared data, where the corpus of the run has moved")
+    parser.add_argument("--device", choices=[device.name for device in Device], default="auto")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where `latest` looks; default: outputs")
+    given = parser.parse_args(arguments)
+
+    from nano_llm import checkpoint
+    from nano_llm.assessment import assess
+    from nano_llm.data.prepare import prepare
+    from nano_llm.evaluation.suite import chosen_groups
+    from nano_llm.session import num_outcomes
+    from nano_llm.tracking.locate import locate
+    from nano_llm.training.machine import find_machine
+
+    suite = Suite[given.suite]
+    wanted = given.metrics.split(",") if given.metrics else []
+    chosen_groups(suite, wanted)
+    place = locate(given.run, given.outputs)
+    loaded = checkpoint.load(place.checkpoint)
+    config = loaded.config
+    data_config = config.data if given.data is None else replace(config.data, prepared=given.data)
+    cache = Path(config.paths.cache).expanduser()
+    data = prepare(data_config, config.protocol, num_outcomes(config), cache, print)
+    machine = find_machine(replace(config.trainer, device=Device[given.device]))
+    folder = given.to or place.folder / "evaluation"
+    figures = assess(loaded, data, machine, suite, folder, wanted=wanted, say=print)
+
+    table = Table(box=None)
+    for column in ("metric", "value", "95 % interval", "n", "unit"):
+        table.add_column(column, justify="right" if column in ("value", "n") else "left", no_wrap=True)
+    for name, figure in figures.items():
+        metric = METRICS[name]
+        table.add_row(
+            metric.title(name),
+            f"{figure.value:.4f}",
+            f"[{figure.low:.4f}, {figure.high:.4f}]",
+            f"{figure.n:,}",
+            metric.unit,
+        )
+    console = Console()
+    console.print(table, highlight=False, markup=False)
+    console.print(f"Records and a row a review are in {folder}", highlight=False, markup=False, soft_wrap=True)
+    return 0

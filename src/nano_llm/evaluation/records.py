@@ -1,0 +1,46 @@
+"""Evaluations on disk: ``<name>.json`` with figures and details, ``<name>.parquet`` with a row a review beside it.
+
+{"suite": "quick", "step": 300, "data": "1a2b...", "device": "cpu",
+"figures": {"cf_kl": {"value": 0.012, "low": 0.010, "high": 0.014, "n": 200, "num_clusters": 200,
+"unit": "nats a token", "better": "lower", "meaning": "..."}}, "details": {...}}
+"""
+
+import io
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nano_llm.evaluation.measured import Measured
+from nano_llm.files import explained_writes, write_bytes, write_json
+from nano_llm.metrics import METRICS
+
+
+def write_measured(folder: Path, name: str, measured: Measured, provenance: dict[str, Any]) -> None:
+    """Write a group of metrics in the place of an earlier evaluation of the same name.
+
+    Args:
+        folder: Made if it is missing.
+        name: Of the group.
+        measured: Its result.
+        provenance: What was evaluated and how, as JSON.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    with explained_writes(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    rows = io.BytesIO()
+    measured.rows.to_parquet(rows, index=False)
+    write_bytes(folder / f"{name}.parquet", rows.getvalue())
+    figures = {}
+    for metric, interval in measured.figures.items():
+        meaning = METRICS[metric]
+        described = {"unit": meaning.unit, "better": meaning.better.name, "meaning": meaning.meaning}
+        figures[metric] = {key: _finite(value) for key, value in asdict(interval).items()} | described
+    write_json(folder / f"{name}.json", {**provenance, "figures": figures, "details": measured.details})
+
+
+def _finite(value: float) -> float | None:
+    """Return the number; None for one that JSON lacks."""
+    return value if math.isfinite(value) else None

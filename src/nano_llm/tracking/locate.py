@@ -1,0 +1,48 @@
+"""Runs by name: a run's folder, a checkpoint, or the latest run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nano_llm.errors import CheckpointError
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a trained model lies."""
+
+    checkpoint: Path
+    folder: Path
+    """Of the run; of the checkpoint itself where it lies in no run."""
+
+
+def locate(name: str, outputs: Path) -> Place:
+    """Find a trained model.
+
+    Args:
+        name: A run's folder (its best checkpoint is taken), a checkpoint's folder, or ``latest``.
+        outputs: Below which the latest run is looked for.
+
+    Raises:
+        CheckpointError: There is no trained model there.
+    """
+    folder = _latest(outputs) if name == LATEST else Path(name).expanduser()
+    if (folder / "manifest.json").is_file():
+        in_run = folder.parent.name == "checkpoints"
+        return Place(folder, folder.parent.parent if in_run else folder)
+    best = folder / "checkpoints/best"
+    if best.is_dir():
+        return Place(best, folder)
+    raise CheckpointError(
+        f"{folder} is neither a run with a checkpoint nor a checkpoint. Name a folder such as "
+        f"outputs/<study>/<arm>/seed-0, one of its checkpoints, or `{LATEST}` for the newest run below {outputs}."
+    )
+
+
+def _latest(outputs: Path) -> Path:
+    """Return the run whose best checkpoint is the newest."""
+    found = sorted(outputs.glob("*/*/seed-*/checkpoints/best/manifest.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise CheckpointError(f"There is no run with a checkpoint below {outputs}. Train one, or name a checkpoint.")
+    return found[-1].parents[2]
