@@ -27,7 +27,15 @@ def save(folder: Path, *overrides: str, seed: int = 0) -> torch.nn.Module:
 
 @pytest.mark.parametrize(
     "overrides",
-    [["model=vanilla"], ["model=vanilla", "model/readout=mlp"], ["model=interblock"], ["model=tarnet"]],
+    [
+        ["model=vanilla"],
+        ["model=vanilla", "model/readout=mlp"],
+        ["model=interblock"],
+        ["model=tarnet"],
+        ["model=tarnet_symmetric"],
+        ["model=s_plus"],
+        ["model=t_learner"],
+    ],
 )
 def test_a_loaded_model_gives_the_same_logits(tmp_path: Path, overrides: list[str]) -> None:
     model = save(tmp_path / "c", *overrides)

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
 from nano_llm.errors import CheckpointError, NonFiniteError, OutputError
-from nano_llm.session import Session, run_session
+from nano_llm.model.accounting import expected_parameters
+from nano_llm.session import Session, num_outcomes, run_session
 from nano_llm.training import loop
 from tiny_run import TINY_RUN, Run, only_run
 
@@ -69,6 +70,29 @@ def test_learning_lowers_the_loss(run: Run, tmp_path: Path) -> None:
     losses = [row["train_ce"] for row in rows if row["split"] == "train"]
     assert losses[0] > 5
     assert losses[-1] < 3
+
+
+@pytest.mark.parametrize("model", ["s_plus", "t_learner", "tarnet_symmetric"])
+def test_learners_with_two_outcomes_train_on_the_command_alone(run: Run, tmp_path: Path, model: str) -> None:
+    summary = run(f"model={model}", "trainer.max_steps=2")
+    folder = only_run(tmp_path / "outputs")
+    loaded = checkpoint.load(folder / "checkpoints/last")
+    assert summary is not None
+    assert summary["steps"] == 2
+    assert summary["parameters"] == expected_parameters(
+        loaded.config.model, loaded.config.scale, loaded.tokenizer.vocab_size
+    )
+    assert num_outcomes(loaded.config) == loaded.model().num_outcomes == 2
+    assert json.loads((folder / "data.json").read_text())["settings"]["data.conditioning"] == "command"
+    assert summary["metrics"]["val_js"] > 0
+
+
+@pytest.mark.xfail(strict=True, reason="the objective rewards separation of two heads on one trunk only")
+@pytest.mark.parametrize("model", ["s_plus", "t_learner"])
+def test_separation_is_part_of_what_every_learner_minimises(run: Run, model: str) -> None:
+    summary = run(f"model={model}", "model.separation.kind=js", "model.separation.weight=0.5", "trainer.max_steps=2")
+    assert summary is not None
+    assert summary["metrics"]["val_objective"] < summary["metrics"]["val_ce"]
 
 
 def test_the_same_command_again_reports_and_changes_nothing(run: Run, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import ScaleConfig
 from nano_llm.data.batches import Batch
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import build_language_model
 from nano_llm.objective import Objective
 from nano_llm.tracking.environment import environment
 from nano_llm.training.machine import find_machine
@@ -39,7 +39,7 @@ def our_step(overrides: list[str]) -> Callable[[], object]:
     config = compose_config(overrides)
     machine = find_machine(config.trainer)
     torch.manual_seed(0)
-    model = LanguageModel(config.model, config.scale, VOCAB_SIZE, WINDOW).train()
+    model = build_language_model(config.model, config.scale, VOCAB_SIZE, WINDOW).train()
     objective, optimizer = Objective(config.model, config.protocol.loss_average), Optimizer(config.optimizer, model)
     tokens = torch.randint(4, VOCAB_SIZE, (ROWS, WINDOW))
     zeros = torch.zeros(ROWS, dtype=torch.long)

@@ -28,7 +28,7 @@ from nano_llm.config.stored import from_plain
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, ConfigError
 from nano_llm.files import replaced_folder, retired, sha256, write_bytes, write_json, write_text
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import LanguageModel, build_language_model
 
 FORMAT = 1
 
@@ -62,7 +62,7 @@ class Checkpoint:
 
 def build_model(config: Config, vocab_size: int) -> LanguageModel:
     """Build the model of a configuration with fresh initial values, from torch's random state."""
-    return LanguageModel(config.model, config.scale, vocab_size, max_positions=config.data.window_length)
+    return build_language_model(config.model, config.scale, vocab_size, max_positions=config.data.window_length)
 
 
 def save(

@@ -16,7 +16,7 @@ from nano_llm import checkpoint
 from nano_llm.assessment import assess
 from nano_llm.checkpoint import TrainingState, build_model
 from nano_llm.config.identity import arm_id
-from nano_llm.config.schema import Config, Suite, TwoHeadConfig
+from nano_llm.config.schema import Config, Suite, TwoOutcomeConfig
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
 from nano_llm.errors import CheckpointError, NanoLLMError, NonFiniteError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
@@ -108,7 +108,7 @@ def identify(config: Config) -> Located:
 
 def num_outcomes(config: Config) -> int:
     """Number of potential outcomes that a run's model tells apart."""
-    return 2 if isinstance(config.model, TwoHeadConfig) else 1
+    return 2 if isinstance(config.model, TwoOutcomeConfig) else 1
 
 
 def finished_summary(run_id: str, path: Path) -> Summary | None:

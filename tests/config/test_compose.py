@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from nano_llm.config.compose import compose_config, composing, explain, options_of
 from nano_llm.config.identity import arm_id, to_plain
 from nano_llm.config.register import SCHEMAS
-from nano_llm.config.schema import InterblockTrunkConfig, SingleHeadConfig, TwoHeadConfig
+from nano_llm.config.schema import InterblockTrunkConfig, SingleHeadConfig, TwoHeadConfig, TwoOutcomeConfig
 from nano_llm.config.stored import from_plain
 from nano_llm.config.strict import NUM_BYTES_AND_SPECIALS
 from nano_llm.data.tokenizer import MIN_BYTE_VOCAB
@@ -64,7 +64,7 @@ def test_model_choices_bring_their_own_schema() -> None:
 def test_a_setting_of_another_choice_is_refused_and_located() -> None:
     (problem,) = problems("model=vanilla", "model.separation.weight=1")
     assert "model.separation.weight=1" in problem
-    assert "exists with model=tarnet" in problem
+    assert "exists with model=s_plus, model=t_learner, model=tarnet, model=tarnet_symmetric" in problem
 
 
 def test_all_problems_are_reported_at_once() -> None:
@@ -120,13 +120,57 @@ def test_conditions_that_need_each_other_are_checked_together() -> None:
 
 def test_sweeps_are_explained_value_by_value() -> None:
     overrides = ["model=vanilla,tarnet", "model.separation.weight=1"]
-    assert "exists with model=tarnet" in explain(overrides, multirun=True)
+    assert "exists with model=s_plus" in explain(overrides, multirun=True)
     assert "several values need -m" in explain(["seed=0,1"])
 
 
 def test_a_choice_that_does_not_fit_another_is_named() -> None:
     (problem,) = problems("model=vanilla", "model/readout=two_head")
-    assert "goes with model=tarnet" in problem
+    assert "goes with model=tarnet or model=tarnet_symmetric" in problem
+
+
+@pytest.mark.parametrize("readout", ["tied", "mlp"])
+def test_a_readout_of_one_outcome_does_not_go_with_a_model_that_needs_two(readout: str) -> None:
+    (problem,) = problems("model=tarnet", f"model/readout={readout}")
+    assert "goes with model=interblock or model=s_plus or model=t_learner or model=vanilla" in problem
+
+
+@pytest.mark.parametrize("name", ["s_plus", "t_learner", "tarnet", "tarnet_symmetric"])
+def test_models_with_two_outcomes_have_a_separation_and_take_the_sentiment_from_the_label(name: str) -> None:
+    model = compose_config([f"model={name}", "model.separation.kind=js", "model.separation.weight=0.5"]).model
+    assert isinstance(model, TwoOutcomeConfig)
+    assert model.separation.weight == 0.5
+    for data in ("tags", "natural"):
+        (problem,) = problems(f"model={name}", f"data={data}")
+        assert f"model={name} takes it from the label" in problem
+
+
+def test_symmetric_deltas_are_tarnet_but_for_the_readout() -> None:
+    symmetric, tarnet = (to_plain(compose_config([f"model={n}"]).model) for n in ("tarnet_symmetric", "tarnet"))
+    assert {key for key in tarnet if tarnet[key] != symmetric[key]} == {"name", "readout"}
+
+
+def test_learners_share_the_trunk_of_tarnet() -> None:
+    trunk = compose_config(["model=tarnet"]).model.trunk
+    for name in ("interblock", "s_plus", "t_learner", "tarnet_symmetric"):
+        assert compose_config([f"model={name}"]).model.trunk == trunk
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "readout"),
+    [
+        ("vanilla", "SingleHeadConfig", "TiedReadoutConfig"),
+        ("interblock", "SingleHeadConfig", "TiedReadoutConfig"),
+        ("tarnet", "TwoHeadConfig", "TwoHeadReadoutConfig"),
+        ("tarnet_symmetric", "TwoHeadConfig", "SymmetricReadoutConfig"),
+        ("s_plus", "TreatmentEmbeddingConfig", "TiedReadoutConfig"),
+        ("t_learner", "TwoModelsConfig", "TiedReadoutConfig"),
+    ],
+)
+def test_models_are_stored_under_these_names(name: str, stored: str, readout: str) -> None:
+    """Checkpoints and the ids of runs hold them, so they may not change."""
+    plain = to_plain(compose_config([f"model={name}"]).model)
+    assert (plain["type"], plain["readout"]["type"]) == (stored, readout)
 
 
 def test_markers_are_budgeted_as_the_tokens_that_they_are() -> None:
@@ -139,7 +183,7 @@ def test_the_smallest_vocabulary_is_the_tokenizers_own() -> None:
 
 def test_options_leave_schemas_out() -> None:
     with composing():
-        assert options_of("model") == ["interblock", "tarnet", "vanilla"]
+        assert options_of("model") == ["interblock", "s_plus", "t_learner", "tarnet", "tarnet_symmetric", "vanilla"]
 
 
 def test_arm_id_ignores_what_cannot_change_numbers() -> None:
@@ -175,7 +219,16 @@ def test_arm_id_follows_the_corpus() -> None:
     assert arm_id(config, "one") != arm_id(config, "another")
 
 
-@pytest.mark.parametrize("overrides", [["model=tarnet"], ["model=vanilla", "model/readout=mlp", "data=scm"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=tarnet"],
+        ["model=vanilla", "model/readout=mlp", "data=scm"],
+        ["model=tarnet_symmetric"],
+        ["model=s_plus"],
+        ["model=t_learner"],
+    ],
+)
 def test_a_stored_config_is_read_back_equal(overrides: list[str]) -> None:
     config = compose_config(overrides)
     assert from_plain(to_plain(config)) == config

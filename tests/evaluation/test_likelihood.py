@@ -11,7 +11,7 @@ from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Precision
 from nano_llm.data.windows import Windows
 from nano_llm.evaluation.likelihood import Likelihood, evenly_spaced, likelihood
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import build_language_model
 from nano_llm.objective import Objective
 from nano_llm.training.machine import Machine
 
@@ -91,7 +91,7 @@ def test_windows_of_a_review_add_up_to_the_review_scored_whole() -> None:
 def test_padding_and_batching_change_nothing() -> None:
     config = compose_config(["scale=tiny"])
     torch.manual_seed(0)
-    model = LanguageModel(config.model, config.scale, 16, 12).eval()
+    model = build_language_model(config.model, config.scale, 16, 12).eval()
     rng = np.random.default_rng(0)
     rows = [[1, *rng.integers(0, 16, size).tolist()] for size in (3, 9, 5, 11, 2)]
     some = windows(rows, [1] * 5, [2] * 5, list(range(5)), [0, 1, 0, 1, 1])

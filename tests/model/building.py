@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Config, ModelConfig, ScaleConfig
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import LanguageModel, build_language_model
 
 VOCAB_SIZE = 19
 MAX_POSITIONS = 40
@@ -47,7 +47,7 @@ def build(
     """A model, the same on each call."""
     torch.manual_seed(0)
     with default_dtype(dtype):
-        return LanguageModel(model, scale, vocab_size, max_positions)
+        return build_language_model(model, scale, vocab_size, max_positions)
 
 
 def scatter_parameters(model: torch.nn.Module) -> None:

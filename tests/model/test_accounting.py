@@ -15,7 +15,7 @@ from nano_llm.model.accounting import (
     num_parameters,
     training_bytes,
 )
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import LanguageModel, build_language_model
 from nano_llm.model.trunk import InterblockTrunk
 
 VOCAB_SIZE = 256
@@ -33,13 +33,19 @@ VARIANTS = {
         "model.readout.delta0.hidden_width=20",
         "model.readout.delta1.hidden_layers=0",
     ),
+    "symmetric": ("model=tarnet_symmetric",),
+    "symmetric, unequal": ("model=tarnet_symmetric", "model.readout.delta.hidden_width=20"),
+    "s_plus": ("model=s_plus",),
+    "s_plus, mlp": ("model=s_plus", "model/readout=mlp", "model/trunk=vanilla"),
+    "t_learner": ("model=t_learner",),
+    "t_learner, mlp": ("model=t_learner", "model/readout=mlp", "model/trunk=interblock_paper"),
 }
 
 
 def weightless(config: Config) -> LanguageModel:
     """A model of any size in no memory."""
     with torch.device("meta"):
-        return LanguageModel(config.model, config.scale, VOCAB_SIZE, 40)
+        return build_language_model(config.model, config.scale, VOCAB_SIZE, 40)
 
 
 # ----------------------------------------------------------------------------------------- parameters
@@ -81,6 +87,21 @@ def test_the_formula_counts_the_modules(overrides: tuple[str, ...], num_layers: 
     assert num_parameters(model) == sum(tensor.numel() for tensor in model.state_dict().values())
 
 
+def test_sizes_of_the_learners() -> None:
+    """On one trunk, at nano with a vocabulary of 256; an S-learner is the inter-block decoder."""
+    names = ("interblock", "s_plus", "t_learner", "tarnet", "tarnet_symmetric")
+    sizes = {name: num_parameters(weightless(composed("scale=nano", f"model={name}"))) for name in names}
+    assert sizes == {
+        "interblock": 828_160,
+        "s_plus": 828_416,
+        "t_learner": 1_656_320,
+        "tarnet": 1_024_768,
+        "tarnet_symmetric": 959_232,
+    }
+    half = num_parameters(weightless(composed("scale=nano", "model=t_learner", "scale.num_layers=2")))
+    assert half - sizes["interblock"] == VOCAB_SIZE * 128 + 2 * 128  # an embedding and a final norm more
+
+
 # ---------------------------------------------------------------------------------------------- FLOPs
 
 
@@ -102,11 +123,18 @@ def test_flops_equal_what_pytorch_counts(overrides: tuple[str, ...], num_positio
     counter = FlopCounterMode(display=False)
     with counter, sdpa_kernel(SDPBackend.MATH):
         model(some_tokens(2, num_positions))
-    unseen_square = 3 * 4 * 16 * (num_positions - 1) / 2
-    slots = [mix.num_sources for mix in model.trunk.mixing.mixes] if isinstance(model.trunk, InterblockTrunk) else []
+    trunks = [trunk for trunk, _ in model.passes]
+    unseen_square = len(trunks) * 3 * 4 * 16 * (num_positions - 1) / 2
+    slots = [mix.num_sources for trunk in trunks if isinstance(trunk, InterblockTrunk) for mix in trunk.mixing.mixes]
     weighted_sums = 2 * 16 * sum(number for number in slots if number > 1)
     expected = forward_flops_per_token(model, num_positions) + unseen_square - weighted_sums
     assert counter.get_total_flops() == 2 * num_positions * expected
+
+
+def test_a_second_outcome_by_another_pass_doubles_the_work() -> None:
+    one, *two = (weightless(composed("scale=nano", f"model={name}")) for name in ("interblock", "s_plus", "t_learner"))
+    for model in two:
+        assert forward_flops_per_token(model, 64) == 2 * forward_flops_per_token(one, 64)
 
 
 def test_attention_flops_grow_with_the_window() -> None:
@@ -127,7 +155,7 @@ def test_a_mix_without_a_choice_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("architecture", ["vanilla", "interblock", "tarnet"])
+@pytest.mark.parametrize("architecture", ["vanilla", "interblock", "tarnet", "s_plus", "t_learner"])
 def test_training_bytes_are_those_of_a_step(architecture: str, dtype: torch.dtype) -> None:
     model = build(composed(f"model={architecture}").model, small_scale(2), dtype=dtype)
     optimizer = torch.optim.AdamW(model.parameters())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.building import build, composed, some_tokens
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import LanguageModel, build_language_model
 
 D, D_FF = 128, 512
 
@@ -36,6 +36,9 @@ TABLE = {
     r"readout\.(shared|perceptron)\.(hidden\.\d+|output)\.weight": BY_D,
     r"readout\.deltas\.\d\.hidden\.\d+\.weight": BY_D,
     r"readout\.deltas\.\d\.output\.weight": Law("constant", 0),
+    r"readout\.delta\.hidden\.\d+\.weight": BY_D,
+    r"readout\.delta\.output\.weight": Law("constant", 0),
+    r"treatment_embedding\.weight": Law("constant", 0),
 }
 
 
@@ -60,11 +63,21 @@ def assert_follows(law: Law, values: Tensor) -> None:
         assert values.abs().max() <= law.size
 
 
-@pytest.mark.parametrize("overrides", [("model=tarnet",), ("model=vanilla", "model/readout=mlp")], ids=" ".join)
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=tarnet",),
+        ("model=vanilla", "model/readout=mlp"),
+        ("model=tarnet_symmetric",),
+        ("model=s_plus",),
+        ("model=t_learner", "model/readout=mlp"),
+    ],
+    ids=" ".join,
+)
 def test_every_parameter_follows_its_row_of_the_table(overrides: tuple[str, ...]) -> None:
     values: dict[str, list[Tensor]] = {}
     for name, parameter in model_of(*overrides).named_parameters():
-        rows = [row for row in TABLE if re.fullmatch(row, name)]
+        rows = [row for row in TABLE if re.fullmatch(rf"(decoders\.\d\.)?{row}", name)]
         assert len(rows) == 1, name
         values.setdefault(rows[0], []).append(parameter.detach().flatten())
     for row, parts in values.items():
@@ -87,18 +100,29 @@ def test_zero_queries_are_zero_and_change_nothing_else() -> None:
             assert (parameter == 1).all()
 
 
-def test_two_outcomes_start_equal() -> None:
-    y0, y1 = model_of("model=tarnet")(some_tokens(2, 9)).unbind(2)
+@pytest.mark.parametrize("name", ["tarnet", "tarnet_symmetric", "s_plus"])
+def test_two_outcomes_of_one_trunk_start_equal(name: str) -> None:
+    y0, y1 = model_of(f"model={name}")(some_tokens(2, 9)).unbind(2)
     assert torch.equal(y0, y1)
     assert y0.any()
+
+
+def test_the_two_models_of_a_t_learner_are_drawn_one_after_the_other() -> None:
+    pair = dict(model_of("model=t_learner").named_parameters())
+    torch.manual_seed(0)
+    for label in (0, 1):
+        config = composed("scale=nano", "model.embedding_std=0.02", "model.dropout=0", "model=interblock")
+        alone = build_language_model(config.model, config.scale, 256, 40)
+        assert all(torch.equal(pair[f"decoders.{label}.{name}"], p) for name, p in alone.named_parameters())
+    assert not torch.equal(pair["decoders.0.trunk.embedding.weight"], pair["decoders.1.trunk.embedding.weight"])
 
 
 def test_values_come_from_the_default_generator() -> None:
     config = composed("scale=nano", "model=tarnet")
     first = build(config.model, config.scale)
-    second = LanguageModel(config.model, config.scale, 19, 40)
+    second = build_language_model(config.model, config.scale, 19, 40)
     torch.manual_seed(0)
-    again = LanguageModel(config.model, config.scale, 19, 40)
+    again = build_language_model(config.model, config.scale, 19, 40)
     for name, parameter in first.named_parameters():
         assert torch.equal(again.get_parameter(name), parameter)
     assert not torch.equal(second.trunk.embedding.weight, first.trunk.embedding.weight)

@@ -10,13 +10,21 @@ from model.building import VOCAB_SIZE, build, composed, scatter_parameters, smal
 from nano_llm.config.schema import (
     HeadConfig,
     MlpReadoutConfig,
-    ReadoutConfig,
+    OneOutcomeReadoutConfig,
     SingleHeadConfig,
+    SymmetricReadoutConfig,
     TwoHeadConfig,
     TwoHeadReadoutConfig,
 )
 from nano_llm.errors import ConfigError
-from nano_llm.model.readout import MlpReadout, Perceptron, TiedReadout, TwoHeadReadout, build_readout
+from nano_llm.model.readout import (
+    MlpReadout,
+    Perceptron,
+    SymmetricReadout,
+    TiedReadout,
+    TwoHeadReadout,
+    build_readout,
+)
 
 EMBEDDING = torch.zeros(VOCAB_SIZE, 8)
 """For readouts that do not read it."""
@@ -125,6 +133,41 @@ def test_both_outcomes_read_one_shared_pass_also_under_dropout() -> None:
     assert torch.equal(y0, y1)
 
 
+def symmetric(shared: tuple[int, int | None], delta: tuple[int, int | None], dropout: float = 0.0) -> SymmetricReadout:
+    heads = [HeadConfig(hidden_layers=layers, hidden_width=width) for layers, width in (shared, delta)]
+    return SymmetricReadout(SymmetricReadoutConfig("symmetric", 2, None, *heads), 8, VOCAB_SIZE, dropout)
+
+
+def test_shared_logits_are_the_mean_of_symmetric_outcomes_and_the_delta_half_their_difference() -> None:
+    readout, hidden = symmetric((2, None), (1, 5)), drawn(2, 3, 8)
+    scatter_parameters(readout)
+    y0, y1 = readout(hidden, EMBEDDING).unbind(2)
+    torch.testing.assert_close((y0 + y1) / 2, readout.shared(hidden))
+    torch.testing.assert_close((y1 - y0) / 2, readout.delta(hidden))
+    assert shapes(readout) == [(8, 8), (8, 8), (VOCAB_SIZE, 8), (5, 8), (VOCAB_SIZE, 5)]
+
+
+def test_symmetric_outcomes_are_two_heads_with_opposite_deltas() -> None:
+    readout, hidden = symmetric((2, None), (1, 5)), drawn(2, 3, 8)
+    scatter_parameters(readout)
+    free = TwoHeadReadout(two_heads((2, None), (1, 5), (1, 5)), 8, VOCAB_SIZE, dropout=0.0)
+    free.shared.load_state_dict(readout.shared.state_dict())
+    for delta in free.deltas:
+        delta.load_state_dict(readout.delta.state_dict())
+    with torch.no_grad():
+        free.deltas[0].output.weight.neg_()
+    torch.testing.assert_close(readout(hidden, EMBEDDING), free(hidden, EMBEDDING))
+
+
+def test_symmetric_outcomes_stay_symmetric_under_dropout() -> None:
+    """The shared perceptron and the delta are dropped out once, not once an outcome."""
+    readout = symmetric((2, 50), (1, 50), dropout=0.5)
+    nn.init.zeros_(readout.shared.output.weight)
+    y0, y1 = readout(drawn(2, 3, 8), EMBEDDING).unbind(2)
+    assert torch.equal(y0, -y1)
+    assert y1.any()
+
+
 def test_widths_and_depths_follow_the_config() -> None:
     config = composed("model=tarnet", "model.readout.hidden_width=6", "model.readout.delta1.hidden_layers=0").model
     assert isinstance(config, TwoHeadConfig)
@@ -140,6 +183,9 @@ def test_widths_and_depths_follow_the_config() -> None:
         (("model=vanilla",), TiedReadout, 1),
         (("model=vanilla", "model/readout=mlp"), MlpReadout, 1),
         (("model=tarnet",), TwoHeadReadout, 2),
+        (("model=tarnet_symmetric",), SymmetricReadout, 2),
+        (("model=s_plus",), TiedReadout, 1),
+        (("model=t_learner", "model/readout=mlp"), MlpReadout, 1),
     ],
 )
 def test_the_config_names_the_readout(overrides: tuple[str, ...], kind: type, num_outcomes: int) -> None:
@@ -151,5 +197,5 @@ def test_the_config_names_the_readout(overrides: tuple[str, ...], kind: type, nu
 def test_an_unknown_readout_is_refused() -> None:
     config = composed("model=vanilla").model
     assert isinstance(config, SingleHeadConfig)
-    with pytest.raises(ConfigError, match="names no readout"):
-        build_readout(replace(config, readout=ReadoutConfig(name="mine")), 8, VOCAB_SIZE)
+    with pytest.raises(ConfigError, match="OneOutcomeReadoutConfig is not a readout"):
+        build_readout(replace(config, readout=OneOutcomeReadoutConfig(name="mine")), 8, VOCAB_SIZE)

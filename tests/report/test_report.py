@@ -12,8 +12,10 @@ import pytest
 from study_files import write_manifest, write_run
 
 from nano_llm.cli.report import main
+from nano_llm.config import register, schema
 from nano_llm.errors import OutputError
 from nano_llm.report.report import write_report
+from nano_llm.report.table import READOUTS, TRUNKS
 
 
 @pytest.fixture
@@ -205,3 +207,10 @@ def test_a_moved_study_reports_the_same_table(study: Path, tmp_path: Path) -> No
     before = write_report(study).text
     moved = shutil.copytree(study, tmp_path / "moved")
     assert write_report(moved).text == before
+
+
+@pytest.mark.parametrize(
+    ("labels", "base"), [(TRUNKS, schema.TrunkConfig), (READOUTS, schema.ReadoutConfig)], ids=["trunks", "readouts"]
+)
+def test_every_trunk_and_readout_has_a_label(labels: dict[str, str], base: type) -> None:
+    assert set(labels) == {node.__name__ for _, _, node in register.SCHEMAS if issubclass(node, base)}

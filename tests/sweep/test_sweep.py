@@ -117,7 +117,7 @@ def test_fail_fast_starts_no_further_cell(sweep: SweepCommand) -> None:
 def test_one_bad_cell_stops_the_sweep_before_it_starts(sweep: SweepCommand) -> None:
     done = sweep.run("model=vanilla,tarnet", "model.separation.weight=0.1")
     assert done.returncode == 2
-    assert "exists with model=tarnet" in done.stderr
+    assert "exists with model=s_plus" in done.stderr
     assert "Traceback" not in done.stderr
     assert not sweep.outputs.exists()
 

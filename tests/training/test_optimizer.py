@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nano_llm.config.compose import compose_config
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import LanguageModel, build_language_model
 from nano_llm.training.optimizer import Optimizer, hidden_matrices
 
 PASS_THROUGH = torch.amp.GradScaler("cpu", enabled=False)
@@ -13,7 +13,7 @@ PASS_THROUGH = torch.amp.GradScaler("cpu", enabled=False)
 def build(*overrides: str) -> tuple[LanguageModel, Optimizer]:
     config = compose_config(["scale=tiny", *overrides])
     torch.manual_seed(0)
-    model = LanguageModel(config.model, config.scale, 32, 16)
+    model = build_language_model(config.model, config.scale, 32, 16)
     return model, Optimizer(config.optimizer, model)
 
 
@@ -23,7 +23,7 @@ def names(model: LanguageModel, parameters: list[torch.Tensor]) -> set[str]:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "reference"])
-@pytest.mark.parametrize("model", ["vanilla", "interblock", "tarnet"])
+@pytest.mark.parametrize("model", ["vanilla", "interblock", "tarnet", "tarnet_symmetric", "s_plus", "t_learner"])
 def test_every_trainable_parameter_is_in_exactly_one_group(model: str, optimizer: str) -> None:
     built, grouped = build(f"model={model}", f"optimizer={optimizer}")
     ids = [id(p) for group in grouped._groups() for p in group["params"]]
@@ -43,12 +43,21 @@ def test_the_reference_decays_everything() -> None:
     assert {g["weight_decay"] for g in optimizer._groups()} == {0.01}
 
 
-def test_muon_takes_the_linear_maps_of_the_layers_only() -> None:
-    model, _ = build("model=tarnet", "optimizer=muon")
-    taken = names(model, hidden_matrices(model))
-    assert taken
-    assert all(name.startswith("trunk.layers") and name.endswith("weight") for name in taken)
-    assert not any("norm" in name for name in taken)
+@pytest.mark.parametrize("name", ["interblock", "tarnet", "tarnet_symmetric", "s_plus"])
+def test_muon_takes_the_linear_maps_of_the_layers_only(name: str) -> None:
+    model, _ = build(f"model={name}", "optimizer=muon")
+    assert names(model, hidden_matrices(model)) == maps_of_the_layers()
+
+
+def test_muon_takes_the_linear_maps_of_both_trunks() -> None:
+    model, _ = build("model=t_learner", "model/readout=mlp", "optimizer=muon")
+    both = {f"decoders.{label}.{name}" for label in (0, 1) for name in maps_of_the_layers()}
+    assert names(model, hidden_matrices(model)) == both
+
+
+def maps_of_the_layers() -> set[str]:
+    maps = ("attention.query_key_value", "attention.output", "feed_forward.up", "feed_forward.down")
+    return {f"trunk.layers.{layer}.{name}.weight" for layer in (0, 1) for name in maps}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -6,7 +6,7 @@ import torch
 from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Precision
 from nano_llm.data.batches import IGNORE, Batch
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import build_language_model
 from nano_llm.objective import Objective
 from nano_llm.training.machine import Machine
 from nano_llm.training.optimizer import Optimizer
@@ -19,7 +19,7 @@ def step_on(sizes: list[int], *overrides: str) -> tuple[list[float], torch.Tenso
     """Take one step over eight rows of unequal length, split into micro-batches; return figures and weights."""
     config = compose_config(["scale=tiny", *overrides])
     torch.manual_seed(0)
-    model = LanguageModel(config.model, config.scale, 32, 16)
+    model = build_language_model(config.model, config.scale, 32, 16)
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(4, 32, (8, 13), generator=generator)
     targets = tokens[:, 1:].clone()

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from nano_llm.config.schema import Config, SingleHeadConfig, TwoHeadConfig
+from nano_llm.config.schema import Config
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,7 +33,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def _architecture(config: Config) -> str:
     model, scale = config.model, config.scale
-    assert isinstance(model, SingleHeadConfig | TwoHeadConfig)
     return (
         f"{model.trunk.name} trunk, {model.readout.name} readout, {model.position.name} positions; "
         f"{scale.num_layers} layers of width {scale.d_model}, {scale.num_heads} heads"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nano_llm.config.compose import compose_config
-from nano_llm.config.schema import TwoHeadConfig
+from nano_llm.config.schema import TwoOutcomeConfig
 from nano_llm.errors import OutputError
 from nano_llm.files import explained_writes
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from nano_llm.data.prepare import prepare
 
-    num_outcomes = 2 if isinstance(config.model, TwoHeadConfig) else 1
+    num_outcomes = 2 if isinstance(config.model, TwoOutcomeConfig) else 1
     data = prepare(config.data, config.protocol, num_outcomes, Path(config.paths.cache).expanduser(), print)
     folder = data.folder
     if given.to is not None:

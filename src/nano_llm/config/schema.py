@@ -113,18 +113,23 @@ class InterblockTrunkConfig(TrunkConfig):
 
 @dataclass
 class ReadoutConfig:
-    """Base of the single-head readouts."""
+    """Base of the readouts."""
 
     name: str = setting("label of the readout", volatile=True)
 
 
 @dataclass
-class TiedReadoutConfig(ReadoutConfig):
+class OneOutcomeReadoutConfig(ReadoutConfig):
+    """Base of the readouts with one distribution over the next token."""
+
+
+@dataclass
+class TiedReadoutConfig(OneOutcomeReadoutConfig):
     """Logits by the transposed embedding."""
 
 
 @dataclass
-class MlpReadoutConfig(ReadoutConfig):
+class MlpReadoutConfig(OneOutcomeReadoutConfig):
     """Logits by a multilayer perceptron without bias, not tied to the embedding."""
 
     hidden_layers: int = setting("hidden layers; 0 is one linear map", at_least=0)
@@ -133,22 +138,34 @@ class MlpReadoutConfig(ReadoutConfig):
 
 @dataclass
 class HeadConfig:
-    """One perceptron of the two-head readout."""
+    """One perceptron of a readout with two outcomes."""
 
     hidden_layers: int = setting("hidden layers; 0 is one linear map", at_least=0)
     hidden_width: int | None = setting("units of a hidden layer; null takes d_model", at_least=1)
 
 
 @dataclass
-class TwoHeadReadoutConfig:
-    """logits_k = shared(h) + delta_k(h) for the outcomes k = 0, 1 (TARNet, arXiv 1606.03976)."""
+class TwoOutcomeReadoutConfig(ReadoutConfig):
+    """Base of the readouts that tell two outcomes apart: a perceptron that they share, and what is added to it."""
 
-    name: str = setting("label of the readout", volatile=True)
-    hidden_layers: int = setting("hidden layers of all three perceptrons, unless set apart", at_least=0)
+    hidden_layers: int = setting("hidden layers of all perceptrons, unless set apart", at_least=0)
     hidden_width: int | None = setting("units of a hidden layer, unless set apart; null takes d_model", at_least=1)
     shared: HeadConfig = field(default_factory=HeadConfig)
+
+
+@dataclass
+class TwoHeadReadoutConfig(TwoOutcomeReadoutConfig):
+    """logits_k = shared(h) + delta_k(h) for the outcomes k = 0, 1 (TARNet, arXiv 1606.03976)."""
+
     delta0: HeadConfig = field(default_factory=HeadConfig)
     delta1: HeadConfig = field(default_factory=HeadConfig)
+
+
+@dataclass
+class SymmetricReadoutConfig(TwoOutcomeReadoutConfig):
+    """logits_0 = shared(h) - delta(h), logits_1 = shared(h) + delta(h): what is shared and what differs is unique."""
+
+    delta: HeadConfig = field(default_factory=HeadConfig)
 
 
 class SeparationKind(Enum):
@@ -176,20 +193,45 @@ class ModelConfig:
     dropout: float = setting("share of units dropped in training", at_least=0, below=1)
     embedding_std: float = setting("standard deviation of the initial token embedding", above=0)
 
+    @property
+    def readout(self) -> ReadoutConfig:
+        """A field of each variant: declared here too, Hydra would let every readout go with every model."""
+        raise NotImplementedError
+
 
 @dataclass
 class SingleHeadConfig(ModelConfig):
-    """One distribution over the next token; the prompt carries the sentiment."""
+    """One distribution over the next token; the prompt carries the sentiment (S-learner)."""
 
-    readout: ReadoutConfig = MISSING
+    readout: OneOutcomeReadoutConfig = MISSING
 
 
 @dataclass
-class TwoHeadConfig(ModelConfig):
-    """Two potential outcomes Y0 and Y1; the prompt is the same for both."""
+class TwoOutcomeConfig(ModelConfig):
+    """Base of the models with two potential outcomes Y0 and Y1; the prompt is the same for both."""
 
-    readout: TwoHeadReadoutConfig = MISSING
     separation: SeparationConfig = field(default_factory=SeparationConfig)
+
+
+@dataclass
+class TwoHeadConfig(TwoOutcomeConfig):
+    """A trunk that the outcomes share, and a readout that tells them apart (TARNet)."""
+
+    readout: TwoOutcomeReadoutConfig = MISSING
+
+
+@dataclass
+class TreatmentEmbeddingConfig(TwoOutcomeConfig):
+    """A trunk and a readout that the outcomes share; the treatment is added to every input of the trunk (S+)."""
+
+    readout: OneOutcomeReadoutConfig = MISSING
+
+
+@dataclass
+class TwoModelsConfig(TwoOutcomeConfig):
+    """A trunk and a readout for each outcome; nothing is shared (T-learner)."""
+
+    readout: OneOutcomeReadoutConfig = MISSING
 
 
 # ----------------------------------------------------------------------------------------------- data
@@ -226,7 +268,7 @@ class PromptConfig:
 
     negative: str = setting("instruction for T=0 under natural conditioning")
     positive: str = setting("instruction for T=1 under natural conditioning")
-    command: str = setting("treatment-invariant command for two-head models")
+    command: str = setting("treatment-invariant command for models with two outcomes")
 
 
 @dataclass
@@ -234,7 +276,7 @@ class DataConfig:
     """What all corpora share."""
 
     name: str = setting("label of the corpus in run names", volatile=True)
-    conditioning: Conditioning = setting("auto | tags | natural | command; auto: command for two heads, else tags")
+    conditioning: Conditioning = setting("auto | tags | natural | command; auto: command for two outcomes, else tags")
     prompt: PromptConfig = field(default_factory=PromptConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     window_length: int = setting("tokens in a window", at_least=4, at_most=65536)
@@ -337,7 +379,7 @@ class ProtocolConfig:
         "reviews of the official test split that select; the rest is the test; null: the whole split selects",
         at_least=2,
     )
-    loss_average: LossAverage = setting("token | row (two-head models only; one head always averages tokens)")
+    loss_average: LossAverage = setting("token | row (two outcomes only; one always averages tokens)")
     selection: Selection = setting("val_bpb | val_objective")
 
 

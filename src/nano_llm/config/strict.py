@@ -163,9 +163,9 @@ def _broken_model_rules(config: schema.Config) -> Iterator[str]:
 
 def _broken_data_rules(config: schema.Config) -> Iterator[str]:
     data, protocol = config.data, config.protocol
-    two_heads = isinstance(config.model, schema.TwoHeadConfig)
+    two_outcomes = isinstance(config.model, schema.TwoOutcomeConfig)
     sentiment_in_prompt = data.conditioning in (schema.Conditioning.tags, schema.Conditioning.natural)
-    if two_heads and sentiment_in_prompt:
+    if two_outcomes and sentiment_in_prompt:
         yield (
             f"data.conditioning={data.conditioning.name}: puts the sentiment into the prompt, but "
             f"model={config.model.name} takes it from the label; use data=imdb or data.conditioning=command"
@@ -194,7 +194,7 @@ def _broken_data_rules(config: schema.Config) -> Iterator[str]:
 def _prompt_tokens(config: schema.Config) -> Iterator[int]:
     """Yield the most tokens that each prompt can take: one a byte of the text, one a marker where these are tokens."""
     data = config.data
-    if isinstance(config.model, schema.TwoHeadConfig) or data.conditioning is schema.Conditioning.command:
+    if isinstance(config.model, schema.TwoOutcomeConfig) or data.conditioning is schema.Conditioning.command:
         texts, num_markers = [data.prompt.command], 1
     elif data.conditioning is schema.Conditioning.natural:
         texts, num_markers = [data.prompt.negative, data.prompt.positive], 1

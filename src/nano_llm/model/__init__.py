@@ -1,5 +1,5 @@
 """Trunks, readouts and what they cost."""
 
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import LanguageModel, build_language_model
 
-__all__ = ["LanguageModel"]
+__all__ = ["LanguageModel", "build_language_model"]

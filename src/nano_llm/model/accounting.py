@@ -9,13 +9,16 @@ from nano_llm.config.schema import (
     InterblockTrunkConfig,
     MlpReadoutConfig,
     ModelConfig,
+    ReadoutConfig,
     ScaleConfig,
-    SingleHeadConfig,
-    TwoHeadConfig,
+    SymmetricReadoutConfig,
+    TreatmentEmbeddingConfig,
+    TwoHeadReadoutConfig,
+    TwoModelsConfig,
 )
 from nano_llm.model.language_model import LanguageModel
-from nano_llm.model.readout import TiedReadout
-from nano_llm.model.trunk import InterblockTrunk
+from nano_llm.model.readout import Readout, TiedReadout
+from nano_llm.model.trunk import InterblockTrunk, Trunk
 
 
 def num_parameters(model: LanguageModel) -> int:
@@ -35,19 +38,31 @@ def expected_parameters(model: ModelConfig, scale: ScaleConfig, vocab_size: int)
     | final norm | 2 D |
     | depth mixing | 2 D for each of two mixes a layer, and for the final one |
     | each perceptron of the readout | its matrices, see ``expected_perceptron`` |
+    | treatment embedding (S+) | 2 D |
+
+    A T-learner has all of it twice.
     """
     width, d_ff = scale.d_model, scale.d_ff
     layer = 4 * width * (width + 1) + 2 * width * d_ff + d_ff + width + 4 * width
     num_mixes = 0
     if isinstance(model.trunk, InterblockTrunkConfig):
         num_mixes = 2 * scale.num_layers + model.trunk.final_mix
-    heads: list[HeadConfig | MlpReadoutConfig] = []
-    if isinstance(model, TwoHeadConfig):
-        heads = [model.readout.shared, model.readout.delta0, model.readout.delta1]
-    elif isinstance(model, SingleHeadConfig) and isinstance(model.readout, MlpReadoutConfig):
-        heads = [model.readout]
     trunk = vocab_size * width + scale.num_layers * layer + 2 * width + 2 * width * num_mixes
-    return trunk + sum(expected_perceptron(head, width, vocab_size) for head in heads)
+    decoder = trunk + sum(expected_perceptron(head, width, vocab_size) for head in perceptrons(model.readout))
+    if isinstance(model, TwoModelsConfig):
+        return 2 * decoder
+    if isinstance(model, TreatmentEmbeddingConfig):
+        return decoder + 2 * width
+    return decoder
+
+
+def perceptrons(readout: ReadoutConfig) -> list[HeadConfig | MlpReadoutConfig]:
+    """The perceptrons of a readout; a tied one has none."""
+    if isinstance(readout, TwoHeadReadoutConfig):
+        return [readout.shared, readout.delta0, readout.delta1]
+    if isinstance(readout, SymmetricReadoutConfig):
+        return [readout.shared, readout.delta]
+    return [readout] if isinstance(readout, MlpReadoutConfig) else []
 
 
 def expected_perceptron(head: HeadConfig | MlpReadoutConfig, d_model: int, vocab_size: int) -> int:
@@ -58,7 +73,7 @@ def expected_perceptron(head: HeadConfig | MlpReadoutConfig, d_model: int, vocab
 
 
 def forward_flops_per_token(model: LanguageModel, window_length: int) -> float:
-    """Floating-point operations of a forward pass for one token: twice the multiply-adds of
+    """Floating-point operations of ``forward`` for one token: twice the multiply-adds, in each pass of a trunk, of
 
     - every linear map, readouts included (a tied one too): one for each entry of its matrix;
     - attention, in each layer: D for the score and D for the value of each key that a query sees, (T + 1) / 2 keys
@@ -67,14 +82,20 @@ def forward_flops_per_token(model: LanguageModel, window_length: int) -> float:
 
     Work on single elements is left out: norms, activations, rotations, softmax, dropout, biases, residual sums.
 
+    A model with two passes makes both for every window, whichever outcome is its factual one.
+
     Args:
         model: The model; T positions, D d_model.
         window_length: T, the positions of a window.
     """
-    trunk = model.trunk
+    return sum(_pass_flops(trunk, readout, window_length) for trunk, readout in model.passes)
+
+
+def _pass_flops(trunk: Trunk, readout: Readout, window_length: int) -> float:
     width = trunk.embedding.embedding_dim
-    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
-    if isinstance(model.readout, TiedReadout):
+    modules = (*trunk.modules(), *readout.modules())
+    linear = sum(module.weight.numel() for module in modules if isinstance(module, nn.Linear))
+    if isinstance(readout, TiedReadout):
         linear += trunk.embedding.weight.numel()
     attention = len(trunk.layers) * 2 * width * (window_length + 1) / 2
     depth_mixing = 0

@@ -4,15 +4,15 @@ import torch
 from torch import nn
 
 from nano_llm.config.schema import ModelConfig, QueryInit
-from nano_llm.model.layers import Layer
-from nano_llm.model.readout import Perceptron, Readout, TwoHeadReadout
+from nano_llm.model.layers import Layer, TreatmentEmbedding
+from nano_llm.model.readout import Perceptron, SymmetricReadout, TwoHeadReadout
 from nano_llm.model.trunk import InterblockTrunk, Trunk
 
 ATTENTION_STD = 0.02
 
 
-def set_initial_values(trunk: Trunk, readout: Readout, model: ModelConfig) -> None:
-    """Draw all parameters anew, from PyTorch's default generator.
+def set_initial_values(decoder: nn.Module, model: ModelConfig) -> None:
+    """Draw all parameters of a trunk, its readout and what stands beside them anew, from PyTorch's default generator.
 
     | parameter | initial value |
     |---|---|
@@ -23,11 +23,15 @@ def set_initial_values(trunk: Trunk, readout: Readout, model: ModelConfig) -> No
     | depth mixing: pseudo-queries | U(-1/sqrt(d), 1/sqrt(d)), or 0 with ``query_init=zero`` |
     | depth mixing: key weights | 1 |
     | readouts: every matrix | U(-1/sqrt(fan_in), 1/sqrt(fan_in)) |
-    | two heads: last matrix of both deltas | 0, so that the outcomes start equal |
+    | two heads: last matrix of both deltas, or of the one of symmetric heads | 0, so that the outcomes start equal |
+    | treatment embedding (S+) | 0, so that the outcomes start equal |
+
+    The two models of a T-learner are drawn one after the other, so its outcomes start apart.
     """
-    nn.init.normal_(trunk.embedding.weight, std=model.embedding_std)
-    for module in (*trunk.modules(), *readout.modules()):
-        if isinstance(module, nn.LayerNorm):
+    for module in decoder.modules():
+        if isinstance(module, Trunk):
+            nn.init.normal_(module.embedding.weight, std=model.embedding_std)
+        elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         elif isinstance(module, Layer):
@@ -40,16 +44,21 @@ def set_initial_values(trunk: Trunk, readout: Readout, model: ModelConfig) -> No
         elif isinstance(module, Perceptron):
             for linear in (*module.hidden, module.output):
                 uniform_by_fan_in(linear.weight, linear.in_features)
-    if isinstance(trunk, InterblockTrunk):
-        for query, key_weight in zip(trunk.mixing.queries, trunk.mixing.key_weights, strict=True):
-            nn.init.ones_(key_weight)
-            if trunk.config.query_init is QueryInit.zero:
-                nn.init.zeros_(query)
-            else:
-                uniform_by_fan_in(query, query.numel())
-    if isinstance(readout, TwoHeadReadout):
-        for delta in readout.deltas:
-            nn.init.zeros_(delta.output.weight)
+    for module in decoder.modules():
+        if isinstance(module, InterblockTrunk):
+            for query, key_weight in zip(module.mixing.queries, module.mixing.key_weights, strict=True):
+                nn.init.ones_(key_weight)
+                if module.config.query_init is QueryInit.zero:
+                    nn.init.zeros_(query)
+                else:
+                    uniform_by_fan_in(query, query.numel())
+        elif isinstance(module, TwoHeadReadout):
+            for delta in module.deltas:
+                nn.init.zeros_(delta.output.weight)
+        elif isinstance(module, SymmetricReadout):
+            nn.init.zeros_(module.delta.output.weight)
+        elif isinstance(module, TreatmentEmbedding):
+            nn.init.zeros_(module.weight)
 
 
 def uniform_by_fan_in(parameter: torch.Tensor, fan_in: int) -> None:

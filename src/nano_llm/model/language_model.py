@@ -1,18 +1,57 @@
-"""The language model: a trunk and a readout.
+"""Language models: how each learner makes one or two distributions over the next token of trunks and readouts.
 
 B windows, T positions, D d_model, K outcomes (1 or 2), V tokens of the vocabulary.
+
+With the two halves of a trunk, embed and run_layers, and the vector e_k of treatment k:
+
+| learner | class | logits of outcome k |
+|---|---|---|
+| S-learner, one outcome | ``Decoder`` | readout(run_layers(embed(x))); the prompt in x names the treatment |
+| TARNet | ``Decoder`` | readout_k(run_layers(embed(x))) |
+| S+ | ``TreatedDecoder`` | readout(run_layers(embed(x) + e_k)) |
+| T-learner | ``DecoderPair`` | readout^k(run_layers^k(embed^k(x))), two models |
 """
 
+from collections.abc import Sequence
+
+import torch
 from torch import LongTensor, Tensor, nn
 
-from nano_llm.config.schema import ModelConfig, ScaleConfig
+from nano_llm.config.schema import (
+    ModelConfig,
+    ScaleConfig,
+    SingleHeadConfig,
+    TreatmentEmbeddingConfig,
+    TwoHeadConfig,
+    TwoModelsConfig,
+)
+from nano_llm.errors import ConfigError
 from nano_llm.model.initial import set_initial_values
-from nano_llm.model.readout import build_readout
-from nano_llm.model.trunk import build_trunk
+from nano_llm.model.layers import TreatmentEmbedding
+from nano_llm.model.readout import Readout, build_readout
+from nano_llm.model.trunk import Trunk, build_trunk
 
 
 class LanguageModel(nn.Module):
-    """A decoder with one or two distributions over the next token.
+    """Base of the language models: tokens in, logits of one or two outcomes out."""
+
+    @property
+    def passes(self) -> list[tuple[Trunk, Readout]]:
+        """The trunk and the readout of each pass of ``forward``; one that runs twice is named twice."""
+        raise NotImplementedError
+
+    @property
+    def num_outcomes(self) -> int:
+        """1, or 2 for the outcomes Y0 and Y1."""
+        return sum(readout.num_outcomes for _, readout in self.passes)
+
+    def forward(self, tokens_BT: LongTensor) -> Tensor:
+        """Logits (B, T, K, V) of the token after each of the tokens (B, T)."""
+        raise NotImplementedError
+
+
+class Decoder(LanguageModel):
+    """A trunk and a readout; two outcomes, if the readout has them, share the trunk.
 
     Args:
         model: The architecture.
@@ -28,15 +67,87 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.trunk = build_trunk(model, scale, vocab_size, max_positions)
         self.readout = build_readout(model, scale.d_model, vocab_size)
-        set_initial_values(self.trunk, self.readout, model)
+        set_initial_values(self, model)
 
     @property
-    def num_outcomes(self) -> int:
-        """1, or 2 for the outcomes Y0 and Y1."""
-        return self.readout.num_outcomes
+    def passes(self) -> list[tuple[Trunk, Readout]]:
+        """One pass."""
+        return [(self.trunk, self.readout)]
 
     def forward(self, tokens_BT: LongTensor) -> Tensor:
         """Logits (B, T, K, V) of the token after each of the tokens (B, T)."""
         hidden_BTD = self.trunk(tokens_BT)
         logits_BTKV: Tensor = self.readout(hidden_BTD, self.trunk.embedding.weight)
         return logits_BTKV
+
+
+class TreatedDecoder(LanguageModel):
+    """A trunk and a readout that run once for each treatment, whose vector is added at every position.
+
+    The arguments are those of ``Decoder``.
+    """
+
+    def __init__(self, model: ModelConfig, scale: ScaleConfig, vocab_size: int, max_positions: int) -> None:
+        super().__init__()
+        self.trunk = build_trunk(model, scale, vocab_size, max_positions)
+        self.readout = build_readout(model, scale.d_model, vocab_size)
+        self.treatment_embedding = TreatmentEmbedding(scale.d_model)
+        set_initial_values(self, model)
+
+    @property
+    def passes(self) -> list[tuple[Trunk, Readout]]:
+        """One pass for each treatment, by the same trunk and readout."""
+        return [(self.trunk, self.readout)] * 2
+
+    def forward(self, tokens_BT: LongTensor) -> Tensor:
+        """Logits (B, T, 2, V) of the token after each of the tokens (B, T)."""
+        embedded_BTD = self.trunk.embed(tokens_BT)
+        outcomes = []
+        for treatment in (0, 1):
+            hidden_BTD = self.trunk.run_layers(self.treatment_embedding(embedded_BTD, treatment))
+            outcomes.append(self.readout(hidden_BTD, self.trunk.embedding.weight))
+        return torch.cat(outcomes, dim=2)
+
+
+class DecoderPair(LanguageModel):
+    """Two decoders, one an outcome; a loss that reads the factual outcome teaches that one's decoder alone.
+
+    The arguments are those of ``Decoder``; trunk, readout and scale are those of each of the two.
+    """
+
+    decoders: Sequence[Decoder]
+
+    def __init__(self, model: ModelConfig, scale: ScaleConfig, vocab_size: int, max_positions: int) -> None:
+        super().__init__()
+        decoders = [Decoder(model, scale, vocab_size, max_positions) for _ in (0, 1)]
+        self.decoders = nn.ModuleList(decoders)  # type: ignore[assignment]
+
+    @property
+    def passes(self) -> list[tuple[Trunk, Readout]]:
+        """The pass of each decoder."""
+        return [a_pass for decoder in self.decoders for a_pass in decoder.passes]
+
+    def forward(self, tokens_BT: LongTensor) -> Tensor:
+        """Logits (B, T, 2, V) of the token after each of the tokens (B, T)."""
+        return torch.cat([decoder(tokens_BT) for decoder in self.decoders], dim=2)
+
+
+def build_language_model(model: ModelConfig, scale: ScaleConfig, vocab_size: int, max_positions: int) -> LanguageModel:
+    """The language model of an architecture, with fresh initial values.
+
+    Args:
+        model: The architecture.
+        scale: Its size.
+        vocab_size: Tokens of the vocabulary.
+        max_positions: Longest sequence that the position tables cover.
+
+    Raises:
+        ConfigError: The config names no model, no trunk or no readout that can be built.
+    """
+    if isinstance(model, SingleHeadConfig | TwoHeadConfig):
+        return Decoder(model, scale, vocab_size, max_positions)
+    if isinstance(model, TreatmentEmbeddingConfig):
+        return TreatedDecoder(model, scale, vocab_size, max_positions)
+    if isinstance(model, TwoModelsConfig):
+        return DecoderPair(model, scale, vocab_size, max_positions)
+    raise ConfigError(f"model: {type(model).__name__} is not a model that can be built")

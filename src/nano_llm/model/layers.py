@@ -1,8 +1,9 @@
-"""The parts of a decoder layer, shared by all trunks.
+"""The parts of a decoder layer, shared by all trunks, and the treatment's part in what a trunk reads.
 
 B windows, T positions, D d_model, F width of the feed-forward hidden layer.
 """
 
+import torch
 from torch import Tensor, nn
 
 from nano_llm.config.schema import ScaleConfig
@@ -45,3 +46,15 @@ class Layer(nn.Module):
         """Output of the feed-forward sublayer (B, T, D), without the residual."""
         output_BTD: Tensor = self.feed_forward(self.feed_forward_norm(hidden_BTD))
         return output_BTD
+
+
+class TreatmentEmbedding(nn.Module):
+    """A vector for each treatment, the same at every position."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(2, d_model))
+
+    def forward(self, embedded_BTD: Tensor, treatment: int) -> Tensor:
+        """Add the vector of treatment 0 or 1 to embedded tokens (B, T, D)."""
+        return embedded_BTD + self.weight[treatment]

@@ -14,9 +14,8 @@ from nano_llm.config.schema import (
     HeadConfig,
     MlpReadoutConfig,
     ModelConfig,
-    SingleHeadConfig,
+    SymmetricReadoutConfig,
     TiedReadoutConfig,
-    TwoHeadConfig,
     TwoHeadReadoutConfig,
 )
 from nano_llm.errors import ConfigError
@@ -95,12 +94,35 @@ class TwoHeadReadout(Readout):
         return torch.stack([shared_BTV + delta(hidden_BTD) for delta in self.deltas], dim=2)
 
 
+class SymmetricReadout(Readout):
+    """logits_0 = shared(h) - delta(h), logits_1 = shared(h) + delta(h).
+
+    With two deltas, a function added to the shared logits and taken from both deltas changes no outcome. Here
+    shared(h) is the mean of the outcomes' logits and delta(h) half of their difference.
+    """
+
+    num_outcomes = 2
+
+    def __init__(self, config: SymmetricReadoutConfig, d_model: int, vocab_size: int, dropout: float) -> None:
+        super().__init__()
+        self.shared = Perceptron(config.shared, d_model, vocab_size, dropout)
+        self.delta = Perceptron(config.delta, d_model, vocab_size, dropout)
+
+    def forward(self, hidden_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        """Map hidden states (B, T, D) to logits (B, T, 2, V)."""
+        shared_BTV, delta_BTV = self.shared(hidden_BTD), self.delta(hidden_BTD)
+        return torch.stack([shared_BTV - delta_BTV, shared_BTV + delta_BTV], dim=2)
+
+
 def build_readout(model: ModelConfig, d_model: int, vocab_size: int) -> Readout:
     """The readout that a model's config names."""
-    if isinstance(model, TwoHeadConfig):
-        return TwoHeadReadout(model.readout, d_model, vocab_size, model.dropout)
-    if isinstance(model, SingleHeadConfig) and isinstance(model.readout, MlpReadoutConfig):
-        return MlpReadout(model.readout, d_model, vocab_size, model.dropout)
-    if isinstance(model, SingleHeadConfig) and isinstance(model.readout, TiedReadoutConfig):
+    config = model.readout
+    if isinstance(config, TiedReadoutConfig):
         return TiedReadout()
-    raise ConfigError(f"model.readout: {type(model).__name__} names no readout that can be built")
+    if isinstance(config, MlpReadoutConfig):
+        return MlpReadout(config, d_model, vocab_size, model.dropout)
+    if isinstance(config, TwoHeadReadoutConfig):
+        return TwoHeadReadout(config, d_model, vocab_size, model.dropout)
+    if isinstance(config, SymmetricReadoutConfig):
+        return SymmetricReadout(config, d_model, vocab_size, model.dropout)
+    raise ConfigError(f"model.readout: {type(config).__name__} is not a readout that can be built")

@@ -23,7 +23,7 @@ from nano_llm.model.positions import Positions, RotaryPositions, SinusoidalPosit
 
 
 class Trunk(nn.Module):
-    """Embedding, layers and final norm. How the layers are joined is the variants' matter."""
+    """Embedding, then layers and final norm. How the layers are joined is the variants' matter."""
 
     layers: Sequence[Layer]
 
@@ -37,15 +37,22 @@ class Trunk(nn.Module):
 
     def forward(self, tokens_BT: LongTensor) -> Tensor:
         """Map tokens (B, T) to hidden states (B, T, D)."""
+        return self.run_layers(self.embed(tokens_BT))
+
+    def embed(self, tokens_BT: LongTensor) -> Tensor:
+        """Map tokens (B, T) to what the first layer reads (B, T, D)."""
+        return self.positions.embed(self.embedding(tokens_BT))
+
+    def run_layers(self, stream_BTD: Tensor) -> Tensor:
+        """Map embedded tokens (B, T, D) to hidden states (B, T, D)."""
         raise NotImplementedError
 
 
 class VanillaTrunk(Trunk):
     """Pre-norm decoder: x = x + attention(norm(x)); x = x + feed_forward(norm(x))."""
 
-    def forward(self, tokens_BT: LongTensor) -> Tensor:
-        """Map tokens (B, T) to hidden states (B, T, D)."""
-        stream_BTD = self.positions.embed(self.embedding(tokens_BT))
+    def run_layers(self, stream_BTD: Tensor) -> Tensor:
+        """Map embedded tokens (B, T, D) to hidden states (B, T, D)."""
         for layer in self.layers:
             stream_BTD = stream_BTD + layer.attend(stream_BTD)
             stream_BTD = stream_BTD + layer.transform(stream_BTD)
@@ -72,11 +79,10 @@ class InterblockTrunk(Trunk):
         mixes = plan_mixes(scale.num_layers, trunk.macro_block_size, trunk.max_block_representations, trunk.final_mix)
         self.mixing = DepthMixing(scale.d_model, mixes)
 
-    def forward(self, tokens_BT: LongTensor) -> Tensor:
-        """Map tokens (B, T) to hidden states (B, T, D)."""
+    def run_layers(self, stream_BTD: Tensor) -> Tensor:
+        """Map embedded tokens (B, T, D) to hidden states (B, T, D)."""
         delta = self.config.source is DepthSource.delta
         cumulative = self.config.partial is DepthPartial.cumulative
-        stream_BTD = self.positions.embed(self.embedding(tokens_BT))
         memory = self.mixing.open()
         memory.keep(stream_BTD)
         output_BTD: Tensor | None = None  # of the last layer

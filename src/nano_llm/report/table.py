@@ -16,7 +16,12 @@ MEASURED = (
 )  # fmt: skip
 COMPARED = ("val_bpb", "test_bpb")
 TRUNKS = {"VanillaTrunkConfig": "vanilla", "InterblockTrunkConfig": "interblock"}
-READOUTS = {"TiedReadoutConfig": "tied", "MlpReadoutConfig": "mlp", "TwoHeadReadoutConfig": "two_head"}
+READOUTS = {
+    "TiedReadoutConfig": "tied",
+    "MlpReadoutConfig": "mlp",
+    "TwoHeadReadoutConfig": "two_head",
+    "SymmetricReadoutConfig": "symmetric",
+}
 
 
 @dataclass(frozen=True)

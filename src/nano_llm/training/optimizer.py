@@ -79,14 +79,14 @@ class Optimizer:
 
 
 def hidden_matrices(model: nn.Module) -> list[Tensor]:
-    """Return the weights of the linear maps inside the trunk's layers: what Muon is made for.
+    """Return the weights of the linear maps inside the layers of every trunk: what Muon is made for.
 
     Embeddings, readouts, vectors and the one-row queries of depth mixing are not among them.
     """
     return [
         module.weight
         for name, module in model.named_modules()
-        if name.startswith("trunk.") and isinstance(module, nn.Linear) and min(module.weight.shape) > 1
+        if "trunk" in name.split(".") and isinstance(module, nn.Linear) and min(module.weight.shape) > 1
     ]
 
 
