@@ -57,7 +57,7 @@ def small_data(config: Config, reviews: Path) -> list[str]:
     if not isinstance(config.data, ImdbConfig):
         return ["data.num_train=40", "data.num_validation=12", "data.num_test=12"]
     fair = config.protocol.windows is Windows.covering
-    return [f"data.path={reviews}", *(["protocol.validation_reviews=20"] if fair else [])]
+    return [f"data.path={reviews}", "data.movies=null", *(["protocol.validation_reviews=20"] if fair else [])]
 
 
 @pytest.mark.parametrize("row", [row for _, row in ROWS], ids=[name for name, _ in ROWS])

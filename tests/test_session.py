@@ -295,7 +295,8 @@ def test_protocol_reference_scores_whole_reviews_for_bits_per_byte(run: Run, tmp
         table = pyarrow.table({"text": texts, "label": [1, 0] * 20})
         parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
     chosen = [
-        "experiment=reference", f"data.path={tmp_path}/imdb", "data.window_length=64", "data.tokenizer.vocab_size=80",
+        "experiment=reference", f"data.path={tmp_path}/imdb", "data.movies=null",
+        "data.window_length=64", "data.tokenizer.vocab_size=80",
         "scale=tiny", "trainer.max_epochs=1", "trainer.batch_size=8", "trainer.device=cpu",
         f"paths.cache={tmp_path}/cache", f"paths.outputs={tmp_path}/outputs",
     ]  # fmt: skip

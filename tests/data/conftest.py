@@ -1,5 +1,6 @@
 """Configurations as composed from ``conf/``, and small corpora on disk."""
 
+import csv
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from nano_llm.config.schema import ImdbConfig, ProtocolConfig, ScmConfig
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 WORDS = ("a", "the", "film", "plot", "was", "is", "dull", "slow", "and", "but", "never", "I", "saw", "it's")
 Rows = Sequence[tuple[str, int]]
+NOTHING_FROM_THE_ENVIRONMENT = ("data.path=null", "data.cad=null", "data.movies=null")
 
 # An example may take long on a busy machine, which is no failure.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -31,8 +33,8 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def _composed() -> dict[str, Any]:
-    imdb = compose_config(["data=imdb", "data.path=null", "protocol=fair"])
-    reference = compose_config(["data=imdb", "data.path=null", "protocol=reference"])
+    imdb = compose_config(["data=imdb", *NOTHING_FROM_THE_ENVIRONMENT, "protocol=fair"])
+    reference = compose_config(["data=imdb", *NOTHING_FROM_THE_ENVIRONMENT, "protocol=reference"])
     scm = compose_config(["data=scm"])
     return {"imdb": imdb.data, "scm": scm.data, "fair": imdb.protocol, "reference": reference.protocol}
 
@@ -86,6 +88,23 @@ def write_imdb() -> Callable[[Path, Rows, Rows], Path]:
             columns = {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
             table = pyarrow.table(columns, schema=schema)
             pyarrow.parquet.write_table(table, inner / f"{split}-00000-of-00001.parquet")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def write_cad() -> Callable[..., Path]:
+    """Writes a folder of pairs: by split, rows of sentiment, text and batch_id, quoted as in the published files."""
+
+    def write(folder: Path, **splits: Sequence[tuple[str, str, str]]) -> Path:
+        folder.mkdir(parents=True)
+        for split in ("train", "dev"):
+            splits.setdefault(split, [])
+        for split, rows in splits.items():
+            with (folder / f"{split}_paired.tsv").open("w", encoding="utf-8", newline="") as stream:
+                writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+                writer.writerows([("Sentiment", "Text", "batch_id"), *rows])
         return folder
 
     return write

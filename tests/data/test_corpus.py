@@ -140,3 +140,89 @@ def test_the_structural_corpus_has_its_own_splits_and_closed_vocabulary(
     hidden = read_corpus(replace(config, topic=ScmTopic.hidden), fair)
     assert hidden.topics == (None,)
     assert corpus_source(config) == {"kind": "scm"}
+
+
+# ---------------------------------------------------------------------------------- originals and movies
+
+
+def test_originals_of_augmented_pairs_leave_training_alone(
+    numbered_imdb: str, imdb_config: MakeConfig, fair: ProtocolConfig, write_cad: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [("Negative", "Train 3", "1"), ("Positive", "train three", "1"), ("Positive", "TRAIN 40!", "2")]
+    folder = write_cad(tmp_path / "cad", train=rows[:2], dev=[rows[2], ("Negative", "train forty", "2")])
+    config = imdb_config(path=numbered_imdb, cad=str(folder))
+    whole, without = read_corpus(config, fair), read_corpus(replace(config, exclude_cad=True), fair)
+    assert set(texts(whole.splits["train"])) - set(texts(without.splits["train"])) == {"train 3", "train 40"}
+    assert len(without.splits["train"]) == 58
+    assert without.splits["test"] == whole.splits["test"]
+    assert whole.dropped == {}
+    assert without.dropped == {"cad_originals": 2}
+
+
+def test_augmented_pairs_are_part_of_the_source_only_where_they_matter(
+    numbered_imdb: str, imdb_config: MakeConfig, write_cad: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = imdb_config(path=numbered_imdb)
+    folder = str(write_cad(tmp_path / "cad"))
+    assert corpus_source(replace(config, cad=folder)) == corpus_source(config)
+    source = corpus_source(replace(config, cad=folder, exclude_cad=True))
+    assert set(source) - set(corpus_source(config)) == {"cad"}
+    assert set(source["cad"]) == {"train", "dev"}
+    with pytest.raises(DataError, match=r"no folder is given.*NANO_LLM_CAD"):
+        corpus_source(replace(config, exclude_cad=True))
+
+
+@pytest.fixture
+def movies(tmp_path: Path) -> str:
+    """Three reviews in a row are about one movie; the last of train is the first of test."""
+    folder = tmp_path / "movies"
+    folder.mkdir()
+    (folder / "train.txt").write_text("".join(f"movie {row // 3}\n" for row in range(60)))
+    (folder / "test.txt").write_text("".join(f"movie {19 + row // 3}\n" for row in range(40)))
+    return str(folder)
+
+
+def test_known_movies_lie_in_one_split_each(
+    numbered_imdb: str, imdb_config: MakeConfig, fair: ProtocolConfig, movies: str
+) -> None:
+    corpus = read_corpus(imdb_config(path=numbered_imdb, movies=movies), replace(fair, validation_reviews=12))
+    found = {name: {review.movie for review in reviews} for name, reviews in corpus.splits.items()}
+    assert [len(corpus.splits[name]) for name in ("train", "validation", "test")] == [60, 12, 25]
+    assert not found["train"] & found["validation"]
+    assert not found["train"] & found["test"]
+    assert not found["validation"] & found["test"]
+    assert corpus.dropped == {"reviews_of_shared_movies": 3}
+    assert {review.text: review.movie for review in corpus.splits["train"]}["train 31"] == "movie 10"
+
+
+def test_movies_change_no_split_that_is_not_divided(
+    numbered_imdb: str, imdb_config: MakeConfig, reference: ProtocolConfig, movies: str
+) -> None:
+    corpus = read_corpus(imdb_config(path=numbered_imdb, movies=movies), reference)
+    assert texts(corpus.splits["validation"]) == [f"test {row}" for row in range(40)]
+    assert corpus.splits["validation"][39].movie == "movie 32"
+    assert corpus.dropped == {}
+
+
+def test_movies_too_large_for_the_validation_split_are_told(
+    numbered_imdb: str, imdb_config: MakeConfig, fair: ProtocolConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "train.txt").write_text("one\n" * 60)
+    (tmp_path / "test.txt").write_text("two\n" * 40)
+    with pytest.raises(DataError, match=r"No movie .* validation split of 20.*data\.movies"):
+        read_corpus(imdb_config(path=numbered_imdb, movies=str(tmp_path)), fair)
+
+
+def test_the_official_splits_share_one_movie_which_validation_and_test_lose(
+    shared: Path, imdb_config: MakeConfig, fair: ProtocolConfig
+) -> None:
+    folder = shared / "data"
+    corpus = read_corpus(imdb_config(path=str(folder / "imdb"), movies=str(folder / "imdb_movies")), fair)
+    assert {name: treatments(found) for name, found in corpus.splits.items()} == {
+        "train": {0: 12500, 1: 12500},
+        "validation": {0: 1250, 1: 1250},
+        "test": {0: 11244, 1: 11233},
+    }
+    seen = [{review.movie for review in found} for found in corpus.splits.values()]
+    assert sum(map(len, seen)) == len(set.union(*seen))
+    assert corpus.dropped == {"reviews_of_shared_movies": 23}

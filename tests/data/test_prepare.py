@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from nano_llm.config.schema import Conditioning, ImdbConfig, ProtocolConfig, ScmConfig, ScmTopic, TokenizerKind
+from nano_llm.data.imdb import read_imdb
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
 from nano_llm.data.windows import Windows
 from nano_llm.errors import DataError, OutputError
@@ -127,6 +128,40 @@ def test_the_record_counts_what_is_there(config: ImdbConfig, fair: ProtocolConfi
     assert counts["splits"]["train"]["bytes"] == data.splits["train"].num_bytes_R.sum()
     assert counts["windows"]["test"]["windows"] == len(data.windows["test"])
     assert data.record["source"]["kind"] == "folder"
+
+
+def test_dropped_originals_are_told_recorded_and_change_the_fingerprint(
+    config: ImdbConfig, fair: ProtocolConfig, write_cad: Callable[..., Path], tmp_path: Path
+) -> None:
+    original = read_imdb(config)["train"].texts[0]
+    rows = [("Negative", original, "1"), ("Positive", "It turned out well.", "1")]
+    excluding = replace(config, cad=str(write_cad(tmp_path / "cad", dev=rows)), exclude_cad=True)
+    lines: list[str] = []
+    data = prepare(excluding, fair, 2, tmp_path / "cache", lines.append)
+    num = 40 - len(data.splits["train"])
+    assert num >= 1
+    assert f"  dropped {num} cad originals" in lines
+    assert data.record["counts"]["dropped"] == {"cad_originals": num}
+    others = write_cad(tmp_path / "others", dev=[rows[0], ("Positive", "It turned out all right.", "1")])
+    changed = [config, replace(excluding, cad=str(others)), replace(config, cad=str(others))]
+    found = [fingerprint(each, fair, 2) for each in changed]
+    assert found[0] == found[2]
+    assert len({data.fingerprint, *found}) == 3
+
+
+def test_movies_are_prepared_with_the_reviews_and_change_the_fingerprint(
+    config: ImdbConfig, fair: ProtocolConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "movies"
+    folder.mkdir()
+    (folder / "train.txt").write_text("".join(f"tt{row}\n" for row in range(40)))
+    (folder / "test.txt").write_text("".join(f"tt{40 + row // 2}\n" for row in range(30)))
+    known = replace(config, movies=str(folder))
+    data = prepare(known, fair, 2, tmp_path / "cache", silent)
+    assert data.splits["train"].movie_R.tolist() == [f"tt{row}" for row in range(40)]
+    assert len({fingerprint(known, fair, 2), fingerprint(config, fair, 2)}) == 2
+    (folder / "test.txt").write_text("".join(f"tt{40 + row // 3}\n" for row in range(30)))
+    assert fingerprint(known, fair, 2) != data.fingerprint
 
 
 CHANGES: dict[str, dict[str, Any]] = {

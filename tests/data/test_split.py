@@ -8,7 +8,7 @@ import pytest
 from nano_llm.data.review import Review
 from nano_llm.data.split import Split
 
-REVIEWS = [Review("häßlich", 0), Review("", 1, "drama"), Review("🎬 a", 1)]
+REVIEWS = [Review("häßlich", 0), Review("", 1, "drama"), Review("🎬 a", 1, movie="tt0406816")]
 
 
 @pytest.mark.parametrize("reviews", [REVIEWS, [Review("", 0)], []])

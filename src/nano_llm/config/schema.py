@@ -295,6 +295,14 @@ class ImdbConfig(DataConfig):
     """IMDB reviews from the Hub or from a local folder in the Hub's layout."""
 
     path: str | None = setting("local folder in the Hub's layout; null: the Hub", volatile=True)
+    cad: str | None = setting(
+        "folder of the counterfactually augmented reviews, {train,dev,test}_paired.tsv; null: none", volatile=True
+    )
+    exclude_cad: bool = setting("keep the originals of the counterfactually augmented reviews out of training")
+    movies: str | None = setting(
+        "folder with the movie of each review, {train,test}.txt: validation and test share none; null: unknown",
+        volatile=True,
+    )
     repository: str = setting("dataset on the Hub")
     revision: str = setting("commit of the dataset on the Hub")
 

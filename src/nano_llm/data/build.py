@@ -44,10 +44,17 @@ def fill_folder(
     lap = _stopwatch(log)
     corpus = read_corpus(data, protocol)
     lap(f"read {', '.join(f'{len(found):,} {name}' for name, found in corpus.splits.items())} reviews")
+    for what, num in corpus.dropped.items():
+        log(f"  dropped {num:,} {what.replace('_', ' ')}")
     plan = _Plan(data, protocol, template, fit_tokenizer(corpus, template, data, protocol))
     write_text(folder / TOKENIZER, plan.tokenizer.to_json())
     lap(f"fitted a tokenizer of {plan.tokenizer.vocab_size} tokens")
-    counts: dict[str, Any] = {"vocab_size": plan.tokenizer.vocab_size, "splits": {}, "windows": {}}
+    counts: dict[str, Any] = {
+        "vocab_size": plan.tokenizer.vocab_size,
+        "dropped": corpus.dropped,
+        "splits": {},
+        "windows": {},
+    }
     for name, reviews in corpus.splits.items():
         split = Split.of(reviews)
         split.save(folder, name)

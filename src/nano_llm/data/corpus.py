@@ -1,15 +1,17 @@
 """The corpus of a run: cleaned reviews in their splits."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from nano_llm.config.schema import DataConfig, ImdbConfig, ProtocolConfig, ScmConfig, ScmTopic
 from nano_llm.data import scm
+from nano_llm.data.cad import cad_source, excluded_rows, read_cad
 from nano_llm.data.clean import clean
-from nano_llm.data.imdb import RawReviews, imdb_source, read_imdb
+from nano_llm.data.imdb import OFFICIAL_SPLITS, imdb_source, read_imdb
+from nano_llm.data.movies import movies_source, read_movies
 from nano_llm.data.review import Review
-from nano_llm.data.stratify import stratified_draw
+from nano_llm.data.stratify import grouped_draw, stratified_draw
 from nano_llm.errors import DataError
 
 Row = TypeVar("Row")
@@ -22,14 +24,16 @@ class Corpus:
     splits: dict[str, list[Review]]
     words: tuple[str, ...] | None  # every word that a text can contain, where that is known
     topics: tuple[str | None, ...]  # what a prompt can name
+    dropped: dict[str, int] = field(default_factory=dict)  # published reviews in no split, by the reason
 
 
 def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
     """Read or sample the reviews, divide them into splits, apply the caps, clean.
 
     IMDB: the official test split gives the validation reviews (``protocol.validation_reviews``, at most half
-    of it) and the rest is the test; with no such number all of it validates. The structural corpus samples
-    its three splits from the same law, whatever the protocol.
+    of it) and the rest is the test; with no such number all of it validates. Where the movies are known, the
+    divided splits share none with each other. The structural corpus samples its three splits from the same law,
+    whatever the protocol.
 
     Raises:
         DataError: The source is missing or unfit.
@@ -41,10 +45,12 @@ def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
         reviews = {name: _cut(_capped(data, name, found), data) for name, found in splits.items()}
         return Corpus(reviews, law.vocabulary, topics)
     if isinstance(data, ImdbConfig):
-        published = read_imdb(data)
-        rows = _imdb_splits(published, data.split_seed, protocol.validation_reviews)
+        published, dropped = _published(data)
+        if protocol.validation_reviews is not None and data.movies is not None:
+            published["test"], dropped["reviews_of_shared_movies"] = _without_movies_of_train(published)
+        rows = _imdb_splits(published, data, protocol.validation_reviews)
         reviews = {name: _cleaned(_capped(data, name, found)) for name, found in rows.items()}
-        return Corpus({name: _cut(found, data) for name, found in reviews.items()}, None, (None,))
+        return Corpus({name: _cut(found, data) for name, found in reviews.items()}, None, (None,), dropped)
     raise TypeError(f"no corpus for {type(data).__name__}")
 
 
@@ -54,7 +60,14 @@ def corpus_source(data: DataConfig) -> dict[str, Any]:
     Raises:
         DataError: A local source is missing.
     """
-    return dict(imdb_source(data)) if isinstance(data, ImdbConfig) else {"kind": "scm"}
+    if not isinstance(data, ImdbConfig):
+        return {"kind": "scm"}
+    source: dict[str, Any] = dict(imdb_source(data))
+    if data.exclude_cad:
+        source["cad"] = cad_source(data.cad)
+    if data.movies is not None:
+        source["movies"] = movies_source(data.movies)
+    return source
 
 
 def cut_text(text: str, max_chars: int) -> list[str]:
@@ -73,11 +86,34 @@ def cut_text(text: str, max_chars: int) -> list[str]:
     return [*pieces, text]
 
 
-def _imdb_splits(published: dict[str, RawReviews], seed: int, num_validation: int | None) -> dict[str, list[Review]]:
-    train, held_out = (
-        [Review(text, label) for text, label in zip(raw.texts, raw.labels, strict=True)]
-        for raw in (published["train"], published["test"])
-    )
+def _published(data: ImdbConfig) -> tuple[dict[str, list[Review]], dict[str, int]]:
+    """Return the official splits, raw, less what is not to be trained on, and how much that is."""
+    published, dropped = {}, {}
+    for split, raw in read_imdb(data).items():
+        num = len(raw.texts)
+        movies = [None] * num if data.movies is None else read_movies(data.movies, split, num)
+        rows = zip(raw.texts, raw.labels, movies, strict=True)
+        published[split] = [Review(text, label, movie=movie) for text, label, movie in rows]
+    if data.exclude_cad:
+        train = published["train"]
+        pairs = [pair for found in read_cad(data.cad, train).values() for pair in found]
+        originals = set(excluded_rows([review.text for review in train], pairs))
+        published["train"] = [review for row, review in enumerate(train) if row not in originals]
+        dropped["cad_originals"] = len(originals)
+    return published, dropped
+
+
+def _without_movies_of_train(published: dict[str, list[Review]]) -> tuple[list[Review], int]:
+    """Return the reviews of the official test split whose movie is not in train, and how many are not."""
+    trained = {review.movie for review in published["train"]}
+    kept = [review for review in published["test"] if review.movie not in trained]
+    return kept, len(published["test"]) - len(kept)
+
+
+def _imdb_splits(
+    published: dict[str, list[Review]], data: ImdbConfig, num_validation: int | None
+) -> dict[str, list[Review]]:
+    train, held_out = (published[split] for split in OFFICIAL_SPLITS)
     if num_validation is None:
         return {"train": train, "validation": held_out}
     num = min(num_validation, len(held_out) // 2)
@@ -86,7 +122,16 @@ def _imdb_splits(published: dict[str, RawReviews], seed: int, num_validation: in
             f"The official test split has {len(held_out)} review; protocol.validation_reviews={num_validation} takes "
             "up to half of it, so it must have at least two."
         )
-    chosen, rest = stratified_draw(published["test"].labels, num, seed)
+    labels = [review.treatment for review in held_out]
+    if data.movies is None:
+        chosen, rest = stratified_draw(labels, num, data.split_seed)
+    else:
+        chosen, rest = grouped_draw(labels, [str(review.movie) for review in held_out], num, data.split_seed)
+    if not chosen:
+        raise DataError(
+            f"No movie of the official test split has few enough reviews to lie in a validation split of {num}. Raise "
+            "protocol.validation_reviews, or leave data.movies unset."
+        )
     return {"train": train, "validation": _pick(held_out, chosen), "test": _pick(held_out, rest)}
 
 
@@ -105,17 +150,13 @@ def _capped(data: DataConfig, split: str, reviews: list[Review]) -> list[Review]
 
 
 def _cleaned(reviews: Iterable[Review]) -> list[Review]:
-    return [Review(clean(review.text), review.treatment, review.topic) for review in reviews]
+    return [replace(review, text=clean(review.text)) for review in reviews]
 
 
 def _cut(reviews: list[Review], data: DataConfig) -> list[Review]:
     if data.max_review_chars is None:
         return reviews
-    return [
-        Review(piece, review.treatment, review.topic)
-        for review in reviews
-        for piece in cut_text(review.text, data.max_review_chars)
-    ]
+    return [replace(review, text=piece) for review in reviews for piece in cut_text(review.text, data.max_review_chars)]
 
 
 def _pick(rows: Sequence[Row], indices: Iterable[int]) -> list[Row]:

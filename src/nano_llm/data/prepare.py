@@ -3,7 +3,7 @@
     <cache>/<fingerprint>/
       manifest.json                            settings, source, counts, checksum of each file; written last
       tokenizer.json
-      train.texts.npy ...                      a split: texts, offsets, treatments, topics (split.py)
+      train.texts.npy ...                      a split: texts, offsets, treatments, topics, movies (split.py)
       windows-train.tokens.npy ...             a set of windows (windows.py)
 
 The fingerprint covers everything that shapes the content: the settings below ``data`` and ``protocol`` that are

@@ -13,3 +13,4 @@ class Review:
     text: str  # cleaned text
     treatment: int  # T: 0 negative, 1 positive
     topic: str | None = None  # what the prompt names of the topic (SCM with an observed topic or a proxy)
+    movie: str | None = None  # what the review is about (IMDB, where the ids are given)

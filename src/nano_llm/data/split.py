@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from nano_llm.data.arrays import IntArray, load_array, save_array
 from nano_llm.data.review import Review
 
-_FILES = {"texts_B": "texts", "offset_R1": "offset", "treatment_R": "treatment", "topic_R": "topic"}
+_FILES = {
+    "texts_B": "texts",
+    "offset_R1": "offset",
+    "treatment_R": "treatment",
+    "topic_R": "topic",
+    "movie_R": "movie",
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Split:
     offset_R1: IntArray  # int64; text r is texts_B[offset_R1[r]:offset_R1[r + 1]]
     treatment_R: IntArray  # uint8
     topic_R: NDArray[np.str_]  # empty where the prompt names no topic
+    movie_R: NDArray[np.str_]  # empty where unknown
 
     def __len__(self) -> int:
         return len(self.treatment_R)
@@ -31,7 +38,8 @@ class Split:
     def __getitem__(self, row: int) -> Review:
         row = range(len(self))[row]
         text = self.texts_B[self.offset_R1[row] : self.offset_R1[row + 1]].tobytes().decode()
-        return Review(text, int(self.treatment_R[row]), str(self.topic_R[row]) or None)
+        topic, movie = str(self.topic_R[row]) or None, str(self.movie_R[row]) or None
+        return Review(text, int(self.treatment_R[row]), topic, movie)
 
     @property
     def num_bytes_R(self) -> IntArray:
@@ -47,6 +55,7 @@ class Split:
             offset_R1=np.cumsum([0, *map(len, encoded)], dtype=np.int64),
             treatment_R=np.array([review.treatment for review in reviews], np.uint8),
             topic_R=np.array([review.topic or "" for review in reviews], np.str_),
+            movie_R=np.array([review.movie or "" for review in reviews], np.str_),
         )
 
     def save(self, folder: Path, name: str) -> None:

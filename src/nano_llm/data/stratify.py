@@ -29,3 +29,41 @@ def stratified_draw(labels: Sequence[int], num: int, seed: int) -> tuple[list[in
     rng.shuffle(drawn)
     rng.shuffle(left)
     return drawn, left
+
+
+def grouped_draw(labels: Sequence[int], groups: Sequence[str], num: int, seed: int) -> tuple[list[int], list[int]]:
+    """Draw whole groups until each label has its share of ``num`` rows, as nearly as whole groups allow.
+
+    The groups come in random order; one that would exceed the share of a label is passed over.
+
+    Args:
+        labels: 0 or 1 for each row.
+        groups: The group of each row.
+        num: Rows to draw, at most as many as there are.
+        seed: Decides the groups and the order of both lists.
+
+    Returns:
+        The indices drawn, at most ``num``, and those left over, both in random order. No group is in both.
+    """
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    order = list(members)
+    rng = random.Random(seed)
+    rng.shuffle(order)
+    room_positive = num - num * labels.count(0) // len(labels)
+    room_negative = num - room_positive
+    drawn: list[int] = []
+    left: list[int] = []
+    for group in order:
+        rows = members[group]
+        num_positive = sum(labels[row] for row in rows)
+        num_negative = len(rows) - num_positive
+        if num_negative <= room_negative and num_positive <= room_positive:
+            drawn += rows
+            room_negative, room_positive = room_negative - num_negative, room_positive - num_positive
+        else:
+            left += rows
+    rng.shuffle(drawn)
+    rng.shuffle(left)
+    return drawn, left
