@@ -83,6 +83,27 @@ def read_cad(path: str | None, train: Sequence[Review]) -> dict[str, list[CadPai
     }
 
 
+def read_members(path: str | None, split: str) -> list[tuple[Review, Review]]:
+    """Read the negative and the positive member of each pair, whichever is the original; needs no IMDB.
+
+    Args:
+        path: As in `read_cad`.
+        split: train, dev or test.
+
+    Raises:
+        DataError: As in `read_cad`, or there is no file of this split.
+    """
+    files = _files(path)
+    if split not in files:
+        raise DataError(f"data.cad={path} has no {split}_paired.tsv. {_REMEDY}")
+    pairs = []
+    for batch_id, members in _members(files[split]).items():
+        _demand_both_treatments(files[split], batch_id, members)
+        negative, positive = sorted(members, key=lambda member: member.treatment)
+        pairs.append((negative, positive))
+    return pairs
+
+
 def excluded_rows(train_texts: Sequence[str], pairs: Iterable[CadPair]) -> list[int]:
     """Return the rows of IMDB's train split that are originals of these pairs, duplicates included.
 
@@ -116,11 +137,7 @@ class _Originals:
         Raises:
             DataError: Not one negative and one positive member, or no or no single original.
         """
-        if sorted(member.treatment for member in members) != [0, 1]:
-            found = ", ".join("negative" if member.treatment == 0 else "positive" for member in members)
-            raise DataError(
-                f"{file}: batch_id {batch_id} has the members {found}; expected one negative and one positive."
-            )
+        _demand_both_treatments(file, batch_id, members)
         keys = [key(member.text) for member in members]
         fits = [name in self._labels for name in keys]
         if all(fits):  # the same letters twice, so only the label can tell
@@ -141,6 +158,12 @@ class _Originals:
         """Return 1 minus the normalised edit distance to the nearest train key with the same beginning; 0 if none."""
         near = self._by_prefix.get(name[:_PREFIX], [])
         return max((difflib.SequenceMatcher(None, name, other, autojunk=False).ratio() for other in near), default=0.0)
+
+
+def _demand_both_treatments(file: Path, batch_id: str, members: Sequence[Review]) -> None:
+    if sorted(member.treatment for member in members) != [0, 1]:
+        found = ", ".join("negative" if member.treatment == 0 else "positive" for member in members)
+        raise DataError(f"{file}: batch_id {batch_id} has the members {found}; expected one negative and one positive.")
 
 
 def _files(path: str | None) -> dict[str, Path]:

@@ -5,6 +5,7 @@ Axes: R reviews, K outcomes.
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from nano_llm.data.arrays import FloatArray, IntArray
@@ -14,7 +15,11 @@ from nano_llm.evaluation.outcome_model import TokenScores
 
 
 def measure_heads(
-    scores: TokenScores, num_bytes_R: IntArray, treatment_R: IntArray, prior_R: FloatArray, cluster_R: IntArray | None
+    scores: TokenScores,
+    num_bytes_R: IntArray,
+    treatment_R: IntArray,
+    prior_R: FloatArray,
+    cluster_R: NDArray[np.str_] | None,
 ) -> Measured:
     """Score reviews under each outcome; every byte of a review counts once and its prompt is free.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 
@@ -72,7 +73,7 @@ def fit_scale(score_R: FloatArray, prior_R: FloatArray, treatment_R: IntArray) -
 
 
 def measure_posterior(
-    tokens: TokenScores, evidence: Evidence, calibration: Evidence, cluster_R: IntArray | None
+    tokens: TokenScores, evidence: Evidence, calibration: Evidence, cluster_R: NDArray[np.str_] | None
 ) -> Measured:
     """Score Bayes' rule on whole reviews.
 

@@ -6,10 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nano_llm.config.schema import Config, ScmConfig, ScmTopic, Suite, TokenizerKind
+from nano_llm.config.schema import Config, DataConfig, ImdbConfig, ScmConfig, ScmTopic, Suite, TokenizerKind
 from nano_llm.config.strict import suggest
-from nano_llm.data import scm, scm_law
+from nano_llm.data import cad, scm, scm_law
 from nano_llm.data.arrays import FloatArray, IntArray
 from nano_llm.data.review import Review
 from nano_llm.data.split import Split
@@ -47,14 +48,15 @@ class Judged:
 
     reviews: list[Review]
     num_bytes_R: IntArray
-    cluster_R: IntArray | None  # movies, where they are known
+    cluster_R: NDArray[np.str_] | None  # movies, where they are known
 
     @classmethod
     def of(cls, split: Split, num_reviews: int) -> "Judged":
         """Take reviews at even distances."""
         rows = evenly_spaced(len(split), num_reviews)
         reviews = [split[int(row)] for row in rows]
-        return cls(reviews, split.num_bytes_R[rows], None)
+        movie_R = split.movie_R[rows]
+        return cls(reviews, split.num_bytes_R[rows], movie_R if (movie_R != "").all() else None)
 
     @property
     def treatment_R(self) -> IntArray:
@@ -221,22 +223,28 @@ def _confounding(subject: Subject) -> Measured:
 
 def _pairs(subject: Subject) -> Measured:
     subject.demand_two_outcomes()
-    negative, positive = _pairs_of(subject)
+    negative, positive = _pairs_of(subject.config.data, subject.sizes.pairs)
     calibration = subject.calibration
     scale = fit_scale(calibration.s_R, calibration.prior_R, calibration.treatment_R)
     return measure_pairs(subject.model.score(negative), subject.model.score(positive), scale)
 
 
-def _pairs_of(subject: Subject) -> tuple[list[Review], list[Review]]:
-    """Return the negative and the positive members of the corpus's minimal pairs."""
-    data = subject.config.data
+def _pairs_of(data: DataConfig, num_pairs: int) -> tuple[list[Review], list[Review]]:
+    """Return the negative and the positive members of minimal pairs that nothing was trained on."""
     if isinstance(data, ScmConfig):
-        members = scm.twins(data, "test_do", subject.sizes.pairs, scm.Sampling.do)
-        pairs = list(zip(*members, strict=True))
+        pairs = list(zip(*scm.twins(data, "test_do", num_pairs, scm.Sampling.do), strict=True))
+    elif isinstance(data, ImdbConfig):
+        if data.cad is None:
+            raise NotMeasurableError(
+                "counterfactually augmented reviews are needed: get sentiment/combined/paired of github "
+                "acmi-lab/counterfactually-augmented-data and set data.cad or NANO_LLM_CAD"
+            )
+        found = cad.read_members(data.cad, "dev")
+        pairs = [found[row] for row in evenly_spaced(len(found), num_pairs)]
     else:
-        raise NotMeasurableError("pairs")
-    by_treatment = [sorted(pair, key=lambda review: review.treatment) for pair in pairs]
-    return [pair[0] for pair in by_treatment], [pair[1] for pair in by_treatment]
+        raise NotMeasurableError(f"there are no minimal pairs for data={data.name}")
+    ordered = [sorted(pair, key=lambda review: review.treatment) for pair in pairs]
+    return [pair[0] for pair in ordered], [pair[1] for pair in ordered]
 
 
 GROUPS = (
