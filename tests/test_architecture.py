@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "objective": {"config", "data"},
     "training": {"config", "data", "errors", "objective"},
     "checkpoint": {"config", "data", "errors", "files", "model"},
-    "evaluation": {"data", "objective", "training"},
+    "evaluation": {"data", "errors", "files", "objective", "training"},
     "tracking": {"config", "errors", "files", "training"},
     "report": {"errors", "files", "tracking"},
     "sweep": {
