@@ -10,6 +10,7 @@ from nano_llm.files import explained_writes
 
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.floating[Any]]
 
 
 def save_array(file: Path, array: NDArray[Any]) -> None:

@@ -1,7 +1,7 @@
 """The corpus of a run: cleaned reviews in their splits."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from nano_llm.config.schema import DataConfig, ImdbConfig, ProtocolConfig, ScmConfig, ScmTopic
@@ -22,6 +22,7 @@ class Corpus:
     splits: dict[str, list[Review]]
     words: tuple[str, ...] | None  # every word that a text can contain, where that is known
     topics: tuple[str | None, ...]  # what a prompt can name
+    pairs: list[Review] = field(default_factory=list)  # minimal pairs for training: negative, positive, negative, ...
 
 
 def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
@@ -39,7 +40,7 @@ def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
         law = scm.review_law(data)
         topics = (None,) if data.topic is ScmTopic.hidden else law.topics
         reviews = {name: _cut(_capped(data, name, found), data) for name, found in splits.items()}
-        return Corpus(reviews, law.vocabulary, topics)
+        return Corpus(reviews, law.vocabulary, topics, scm.sample_pairs(data))
     if isinstance(data, ImdbConfig):
         published = read_imdb(data)
         rows = _imdb_splits(published, data.split_seed, protocol.validation_reviews)
@@ -105,17 +106,13 @@ def _capped(data: DataConfig, split: str, reviews: list[Review]) -> list[Review]
 
 
 def _cleaned(reviews: Iterable[Review]) -> list[Review]:
-    return [Review(clean(review.text), review.treatment, review.topic) for review in reviews]
+    return [replace(review, text=clean(review.text)) for review in reviews]
 
 
 def _cut(reviews: list[Review], data: DataConfig) -> list[Review]:
     if data.max_review_chars is None:
         return reviews
-    return [
-        Review(piece, review.treatment, review.topic)
-        for review in reviews
-        for piece in cut_text(review.text, data.max_review_chars)
-    ]
+    return [replace(review, text=piece) for review in reviews for piece in cut_text(review.text, data.max_review_chars)]
 
 
 def _pick(rows: Sequence[Row], indices: Iterable[int]) -> list[Row]:

@@ -22,7 +22,7 @@ from nano_llm.errors import DataError
 
 Settings = dict[str, Any]
 
-FORMAT = 1  # raise it whenever the same settings give other files
+FORMAT = 2  # raise it whenever the same settings give other files
 _SOURCE_SETTINGS = ("repository", "revision")
 
 

@@ -37,6 +37,8 @@ SILENT = -1  # in records: a line or a slot that the text does not contain
 # Shares of the opinion slot: words of the sentence's polarity, neutral words, ambiguous words.
 _POLAR, _NEUTRAL, _AMBIGUOUS = 0.70, 0.15, 0.15
 
+_RAREST = 0.05  # propensities are clipped to [0.05, 0.95], so no review weighs more than ten
+
 _BLOCK = 1024  # reviews that share a seed sequence; changing it changes every corpus
 
 
@@ -362,10 +364,27 @@ def sample_reviews(config: ScmConfig, split: Split) -> list[Review]:
     """Observational reviews of a split; review i depends on the law, the seed, the split and i only."""
     num_reviews = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[split]
     law = review_law(config)
-    records = sample_records(law, draw_noise(law, config.corpus_seed, split, num_reviews))
+    return _reviews(law, sample_records(law, draw_noise(law, config.corpus_seed, split, num_reviews)))
+
+
+def sample_pairs(config: ScmConfig) -> list[Review]:
+    """Structural twins, from a stream of their own: each review under T=0, then under T=1, by the same noise."""
+    if not config.num_pairs:
+        return []
+    law = review_law(config)
+    noise = draw_noise(law, config.corpus_seed, "pairs", config.num_pairs)
+    treatments = (np.full(config.num_pairs, treatment) for treatment in (0, 1))
+    twins = (_reviews(law, sample_records(law, noise, treatment_N)) for treatment_N in treatments)
+    return [review for pair in zip(*twins, strict=True) for review in pair]
+
+
+def _reviews(law: ReviewLaw, records: Records) -> list[Review]:
     texts = map(render, spoken_words(law, records))
     treatments = records.treatment_N.tolist()
-    return [Review(*review) for review in zip(texts, treatments, _prompt_topics(law, records), strict=True)]
+    # In single precision, as it is stored.
+    propensities = law.treatment_Z[records.topic_N].clip(_RAREST, 1 - _RAREST).astype(np.float32).tolist()
+    topics = _prompt_topics(law, records)
+    return [Review(*review) for review in zip(texts, treatments, topics, propensities, strict=True)]
 
 
 def _prompt_topics(law: ReviewLaw, records: Records) -> list[str | None]:
