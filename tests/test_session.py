@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
-from nano_llm.errors import CheckpointError, NonFiniteError, OutputError
+from nano_llm.errors import CheckpointError, DataError, NonFiniteError, OutputError
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.session import Session, num_outcomes, run_session
 from nano_llm.training import loop
@@ -64,6 +64,53 @@ def test_a_run_leaves_every_artefact(run: Run, tmp_path: Path) -> None:
     assert summary["steps"] == 12
 
 
+@pytest.mark.parametrize("kind", ["posterior_js", "bayes", "margin", "unlikelihood", "cad_pairs"])
+def test_a_separation_term_is_logged_by_its_own_name(run: Run, tmp_path: Path, kind: str) -> None:
+    summary = run(f"model/separation={kind}")
+    assert summary is not None
+    rows = metrics(only_run(tmp_path / "outputs"))
+    trained = [row for row in rows if row["split"] == "train"]
+    assert all(f"train_{kind}" in row and "train_js" not in row for row in trained)
+    assert {"val_js", "val_ce"} <= summary["metrics"].keys()
+    # Pairs come along in training only.
+    assert (f"val_{kind}" in summary["metrics"]) is (kind != "cad_pairs")
+
+
+def test_the_learned_scale_is_part_of_the_training_state_not_of_the_model(run: Run, tmp_path: Path) -> None:
+    run("model/separation=bayes")
+    saved = checkpoint.load(only_run(tmp_path / "outputs") / "checkpoints/last")
+    assert saved.training is not None
+    assert saved.training.tensors["objective.log_scale"].item() != pytest.approx(math.log(10), abs=1e-6)
+    assert saved.training.tensors["objective.bias_K"].abs().max() > 0
+    run(outputs="plain")
+    plain = checkpoint.load(only_run(tmp_path / "plain") / "checkpoints/last")
+    assert saved.weights.keys() == plain.weights.keys()
+
+
+def test_pairs_are_asked_for_where_the_corpus_has_none(run: Run) -> None:
+    with pytest.raises(DataError, match=r"kind=cad_pairs.*data\.num_pairs"):
+        run("model/separation=cad_pairs", "data.num_pairs=0")
+
+
+def test_weighting_reproduces_the_unweighted_run_where_treatment_is_balanced(run: Run, tmp_path: Path) -> None:
+    run("data.confounding=0", outputs="plain")
+    run("data.confounding=0", "model=tarnet_ipw", outputs="weighted")
+    assert_equal_runs(only_run(tmp_path / "plain"), only_run(tmp_path / "weighted"))
+
+
+def test_weighting_changes_training_where_the_topic_chooses_the_treatment(run: Run, tmp_path: Path) -> None:
+    run(outputs="plain")
+    run("model=tarnet_ipw", outputs="weighted")
+    one, other = (weights(only_run(tmp_path / name)) for name in ("plain", "weighted"))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    rows = metrics(only_run(tmp_path / "weighted"))
+    first = next(row for row in rows if row["split"] == "train")
+    plain = next(row for row in metrics(only_run(tmp_path / "plain")) if row["split"] == "train")
+    # What is called CE stays unweighted: before weights have moved far, it is the plain run's.
+    assert first["train_ce"] == pytest.approx(plain["train_ce"], rel=1e-2)
+    assert first["train_loss"] != pytest.approx(plain["train_loss"], rel=1e-3)
+
+
 def test_learning_lowers_the_loss(run: Run, tmp_path: Path) -> None:
     run("trainer.max_steps=80", "trainer.eval_every=40", "optimizer.lr=1e-2")
     rows = metrics(only_run(tmp_path / "outputs"))
@@ -105,7 +152,13 @@ def test_the_same_command_again_reports_and_changes_nothing(run: Run, tmp_path: 
 
 @pytest.mark.parametrize(
     "overrides",
-    [[], ["optimizer=adamw", "model=vanilla"], ["trainer.num_micro_batches=3", "trainer.eval_every=null"]],
+    [
+        [],
+        ["optimizer=adamw", "model=vanilla"],
+        ["trainer.num_micro_batches=3", "trainer.eval_every=null"],
+        ["model/separation=bayes"],
+        ["model/separation=cad_pairs"],
+    ],
 )
 @pytest.mark.parametrize("cut", [4, 9])
 def test_a_killed_run_resumes_bit_for_bit(

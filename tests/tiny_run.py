@@ -10,6 +10,7 @@ TINY_RUN = (
     "data.num_train=60",
     "data.num_validation=12",
     "data.num_test=12",
+    "data.num_pairs=7",
     "scale=tiny",
     "model.dropout=0.1",
     "trainer.batch_size=8",

@@ -43,7 +43,7 @@ def our_step(overrides: list[str]) -> Callable[[], object]:
     objective, optimizer = Objective(config.model, config.protocol.loss_average), Optimizer(config.optimizer, model)
     tokens = torch.randint(4, VOCAB_SIZE, (ROWS, WINDOW))
     zeros = torch.zeros(ROWS, dtype=torch.long)
-    batch = Batch(tokens[:, :-1], tokens[:, 1:], torch.arange(ROWS) % 2, zeros, zeros)
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], torch.arange(ROWS) % 2, zeros, zeros, torch.full((ROWS,), 0.5))
     scaler = machine.scaler()
     return lambda: train_step(model, objective, optimizer, scaler, [batch], 1.0, machine)
 

@@ -34,6 +34,12 @@ METRICS = {
     "val_ppl": Metric("", Better.lower, "exp(val_ce)"),
     "val_bpb": Metric("bits a byte", Better.lower, "bits a byte of the cleaned review, each byte scored once"),
     "val_js": Metric("nats a token", Better.neither, "mean Jensen-Shannon divergence of the two heads"),
+    "val_posterior_js": Metric(
+        "nats a review target", Better.neither, "their divergence, given what the text has told"
+    ),
+    "val_bayes": Metric("nats a window", Better.lower, "nats of the treatment by Bayes' rule over the heads, scaled"),
+    "val_margin": Metric("nats a review target", Better.lower, "what windows lack of favouring their own outcome"),
+    "val_unlikelihood": Metric("nats a review target", Better.lower, "-log(1 - p) of telling tokens, other head"),
     "val_objective": Metric("nats", Better.lower, "what training minimises, penalties included"),
     "test_bpb": Metric("bits a byte", Better.lower, "as val_bpb, on the test split, once at the end"),
     "test_ce": Metric("nats a target", Better.lower, "as val_ce, on the test split, once at the end"),

@@ -17,8 +17,10 @@ from nano_llm.assessment import assess
 from nano_llm.checkpoint import TrainingState, build_model
 from nano_llm.config.identity import arm_id
 from nano_llm.config.schema import Config, Suite, TwoOutcomeConfig
+from nano_llm.data.build import PAIRS
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
-from nano_llm.errors import CheckpointError, NanoLLMError, NonFiniteError
+from nano_llm.data.windows import Windows
+from nano_llm.errors import CheckpointError, DataError, NanoLLMError, NonFiniteError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.interruption import Interrupted, Interruption
 from nano_llm.model.accounting import forward_flops_per_token, num_parameters
@@ -139,7 +141,7 @@ class Session:
         self._progress = ConsoleProgress(console, config.name)
         torch.manual_seed(config.seed)
         self._model = build_model(config, data.tokenizer.vocab_size).to(machine.device)
-        self._objective = Objective(config.model, config.protocol.loss_average)
+        self._objective = Objective(config.model, config.protocol.loss_average).to(machine.device)
         if config.trainer.compile:
             self._model.compile()
         self._training = Training(
@@ -147,6 +149,7 @@ class Session:
             self._model,
             self._objective,
             data.windows["train"],
+            self._pairs(),
             machine,
             validate=self._validate,
             flops_per_token=3 * forward_flops_per_token(self._model, config.data.window_length),
@@ -223,6 +226,7 @@ class Session:
         values, optimizer = self._training.snapshot()
         random = checkpoint.random_state(self._machine.device)
         tensors = _prefixed("optimizer.", optimizer) | _prefixed("random.", random)
+        tensors |= _prefixed("objective.", self._objective.state_dict())
         self._save(self._last, {"step": state.spent.steps}, TrainingState(values, tensors))
 
     def stop_reason(self) -> str | None:
@@ -235,12 +239,24 @@ class Session:
 
     # ------------------------------------------------------------------------------------ helpers
 
+    def _pairs(self) -> Windows | None:
+        """The minimal pairs that training needs, if its objective reads them."""
+        if not self._objective.reads_pairs:
+            return None
+        if PAIRS not in self._data.windows:
+            raise DataError(
+                f"model.separation.kind=cad_pairs learns from minimal pairs, and data={self._config.data.name} has "
+                "none. Take data=scm with data.num_pairs above 0, or another kind."
+            )
+        return self._data.windows[PAIRS]
+
     def _restore(self) -> None:
         """Go on from the `last` checkpoint."""
         loaded = checkpoint.load(self._last)
         if loaded.training is None:
             raise CheckpointError(f"The checkpoint {self._last} holds no training state; delete it to start anew.")
         self._model.load_state_dict(loaded.weights)
+        self._objective.load_state_dict(_without_prefix("objective.", loaded.training.tensors))
         tensors = loaded.training.tensors
         self._training.restore(loaded.training.values, _without_prefix("optimizer.", tensors))
         checkpoint.set_random_state(_without_prefix("random.", tensors), self._machine.device)

@@ -8,7 +8,16 @@ from omegaconf import OmegaConf
 from nano_llm.config.compose import compose_config, composing, explain, options_of
 from nano_llm.config.identity import arm_id, to_plain
 from nano_llm.config.register import SCHEMAS
-from nano_llm.config.schema import InterblockTrunkConfig, SingleHeadConfig, TwoHeadConfig, TwoOutcomeConfig
+from nano_llm.config.schema import (
+    MARGIN,
+    SCALE,
+    THRESHOLD,
+    InterblockTrunkConfig,
+    SeparationKind,
+    SingleHeadConfig,
+    TwoHeadConfig,
+    TwoOutcomeConfig,
+)
 from nano_llm.config.stored import from_plain
 from nano_llm.config.strict import NUM_BYTES_AND_SPECIALS
 from nano_llm.data.tokenizer import MIN_BYTE_VOCAB
@@ -104,12 +113,40 @@ def test_all_problems_are_reported_at_once() -> None:
         ("study=../away", "below paths.outputs"),
         ("name=a/b", "one folder's name"),
         ("protocol.selection=val_objective", "goes with protocol.windows=covering"),
+        ("model.separation.kind=jss", "one of none, js, posterior_js"),
+        ("model.separation.margin=0.3", "goes with kind=margin"),
+        ("model.separation.scale=2", "goes with kind=bayes or cad_pairs"),
+        ("model.separation.scale=0", "above 0"),
+        ("model.separation.threshold=1", "goes with kind=unlikelihood"),
+        ("model/separation=jensen", "known here: bayes, cad_pairs"),
     ],
 )
 def test_a_mistake_is_named_with_its_path_and_remedy(override: str, expected: str) -> None:
     (problem,) = problems(override)
     assert expected in problem
     assert override.lstrip("+~").split("=")[0].split(".")[-1] in problem or "scale.d_model" in problem
+
+
+def test_a_kind_of_separation_is_chosen_with_its_usual_settings_or_alone() -> None:
+    both = compose_config(["model/separation=bayes"]), compose_config(["model.separation.kind=bayes"])
+    usual, alone = (config.model for config in both)
+    assert isinstance(usual, TwoHeadConfig)
+    assert isinstance(alone, TwoHeadConfig)
+    assert (usual.separation.weight, usual.separation.scale) == (0.2, 10.0)
+    assert (alone.separation.weight, alone.separation.scale) == (0.02, None)
+    chosen = compose_config(["model/separation=posterior_js", "model.separation.weight=0.1"]).model
+    assert isinstance(chosen, TwoHeadConfig)
+    assert (chosen.separation.kind, chosen.separation.weight) == (SeparationKind.posterior_js, 0.1)
+    (problem,) = problems("model/separation=bayes", "model.separation.weight=1.5")
+    assert "at most 1" in problem
+
+
+def test_the_usual_settings_of_a_kind_are_what_null_stands_for() -> None:
+    for choice, knob, value in (("bayes", "scale", SCALE), ("cad_pairs", "scale", SCALE), ("margin", "margin", MARGIN),
+                                ("unlikelihood", "threshold", THRESHOLD)):  # fmt: skip
+        model = compose_config([f"model/separation={choice}"]).model
+        assert isinstance(model, TwoHeadConfig)
+        assert getattr(model.separation, knob) == value
 
 
 def test_conditions_that_need_each_other_are_checked_together() -> None:
@@ -183,7 +220,9 @@ def test_the_smallest_vocabulary_is_the_tokenizers_own() -> None:
 
 def test_options_leave_schemas_out() -> None:
     with composing():
-        assert options_of("model") == ["interblock", "s_plus", "t_learner", "tarnet", "tarnet_symmetric", "vanilla"]
+        assert options_of("model") == [
+            "interblock", "s_plus", "t_learner", "tarnet", "tarnet_ipw", "tarnet_symmetric", "vanilla",
+        ]  # fmt: skip
 
 
 def test_arm_id_ignores_what_cannot_change_numbers() -> None:
@@ -232,6 +271,16 @@ def test_arm_id_follows_the_corpus() -> None:
 def test_a_stored_config_is_read_back_equal(overrides: list[str]) -> None:
     config = compose_config(overrides)
     assert from_plain(to_plain(config)) == config
+
+
+def test_a_stored_config_from_before_a_setting_means_what_was_done_then() -> None:
+    config = compose_config(["model=tarnet", "data=scm", "data.num_pairs=0"])
+    plain = to_plain(config)
+    for knob in ("scale", "margin", "threshold"):
+        del plain["model"]["separation"][knob]
+    del plain["model"]["weighting"]
+    del plain["data"]["num_pairs"]
+    assert from_plain(plain) == config
 
 
 def test_a_stored_config_of_another_version_is_refused_by_name() -> None:

@@ -1,5 +1,6 @@
 """Batches: content, order, resumption."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -12,6 +13,7 @@ from nano_llm.data.batches import IGNORE, Batch, Cursor, batches, cut, epoch_ord
 from nano_llm.data.windows import Windows
 
 L = 8
+TENSORS = [name for name in Batch.__slots__ if name != "num_pairs"]
 
 
 def make_windows(lengths: list[int], seed: int = 0) -> Windows:
@@ -27,11 +29,12 @@ def make_windows(lengths: list[int], seed: int = 0) -> Windows:
         prompt_length_W=np.ones(num, np.int32),
         review_W=(np.arange(num) // 2).astype(np.int32),
         treatment_W=(np.arange(num) % 2).astype(np.uint8),
+        propensity_W=rng.random(num).astype(np.float32),
     )
 
 
 def equal(a: Batch, b: Batch) -> bool:
-    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in Batch.__slots__)
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in TENSORS) and a.num_pairs == b.num_pairs
 
 
 def test_inputs_and_targets_by_hand() -> None:
@@ -42,6 +45,7 @@ def test_inputs_and_targets_by_hand() -> None:
         prompt_length_W=np.array([2, 2], np.int32),
         review_W=np.array([4, 9], np.int32),
         treatment_W=np.array([0, 1], np.uint8),
+        propensity_W=np.array([0.25, 0.5], np.float32),
     )
     batch = cut(windows, np.array([0, 1]))
     assert batch.inputs_BT.tolist() == [[1, 5, 6], [1, 5, 8]]
@@ -49,7 +53,8 @@ def test_inputs_and_targets_by_hand() -> None:
     assert batch.treatment_B.tolist() == [0, 1]
     assert batch.prompt_length_B.tolist() == [2, 2]
     assert batch.review_B.tolist() == [4, 9]
-    assert {getattr(batch, name).dtype for name in Batch.__slots__} == {torch.int64}
+    assert batch.propensity_B.tolist() == [0.25, 0.5]
+    assert {getattr(batch, name).dtype for name in TENSORS if name != "propensity_B"} == {torch.int64}
 
 
 @pytest.mark.parametrize("pad_to", [4, 7])
@@ -99,6 +104,50 @@ def test_training_resumes_at_any_cursor(num: int, batch_size: int, taken: int) -
     for (batch, cursor), (again, cursor_again) in zip(whole[taken:], resumed, strict=True):
         assert equal(batch, again)
         assert cursor == cursor_again
+
+
+@given(st.integers(1, 12), st.integers(1, 5), st.integers(0, 12), st.integers(1, 4))
+def test_pairs_come_along_and_resume_with_the_windows(num: int, batch_size: int, taken: int, num_pairs: int) -> None:
+    windows, pairs = make_windows([3 + row % 5 for row in range(num)]), make_windows([8, 4] * num_pairs, seed=1)
+    whole = list(islice(batches(windows, batch_size, seed=3, pairs=pairs), taken + 8))
+    plain = islice(batches(windows, batch_size, seed=3), taken + 8)
+    for (batch, cursor), (alone, same) in zip(whole, plain, strict=True):
+        assert cursor == same
+        ordinary, width = batch.ordinary(), alone.inputs_BT.shape[1]
+        assert ordinary.inputs_BT[:, :width].tolist() == alone.inputs_BT.tolist()
+        assert batch.num_targets == alone.num_targets
+        assert batch.num_windows == len(alone)
+        assert batch.pairs().treatment_B.tolist() == [0, 1] * batch.num_pairs
+    start = whole[taken - 1][1] if taken else Cursor()
+    resumed = islice(batches(windows, batch_size, seed=3, start=start, pairs=pairs), 8)
+    assert all(equal(batch, again) for (batch, _), (again, _) in zip(whole[taken:], resumed, strict=True))
+
+
+def test_each_pair_comes_once_in_four_times_as_many_windows() -> None:
+    windows, pairs = make_windows([5] * 10), make_windows([6, 7] * 5, seed=1)
+    stream = islice(batches(windows, 5, seed=0, pairs=pairs), 8)  # 40 windows: 10 pairs, two rounds of the five
+    found = [batch.pairs() for batch, _ in stream if batch.num_pairs]
+    reviews = torch.cat([rows.review_B for rows in found]).tolist()
+    assert sorted(reviews[:10]) == sorted(reviews[10:]) == sorted(pairs.review_W.tolist())
+    assert reviews[::2] == reviews[1::2]
+    assert reviews[:10] != reviews[10:]
+
+
+def test_pairs_and_windows_share_a_width() -> None:
+    windows, pairs = make_windows([3] * 4), make_windows([8, 2], seed=1)
+    batch, _ = next(batches(windows, 4, seed=0, pairs=pairs))
+    assert batch.inputs_BT.shape == (6, 7)
+    assert (batch.ordinary().targets_BT[:, 2:] == IGNORE).all()
+    fixed, _ = next(batches(windows, 4, seed=0, pairs=pairs, pad_to=7))
+    assert equal(fixed, batch)
+
+
+def test_review_targets_begin_after_the_prompt() -> None:
+    windows = replace(make_windows([6, 6]), first_target_W=np.array([1, 4]), prompt_length_W=np.array([3, 2]))
+    batch = cut(windows, np.array([0, 1]))
+    scored = batch.review_targets_BT != IGNORE  # position t holds target t + 1
+    assert scored.tolist() == [[False, False, True, True, True], [False, False, False, True, True]]
+    assert torch.equal(batch.review_targets_BT[scored], batch.targets_BT[scored])
 
 
 def test_evaluation_takes_all_windows_of_the_reviews_asked_for() -> None:

@@ -16,6 +16,7 @@ import pytest
 from nano_llm.config.schema import Conditioning, ImdbConfig, ProtocolConfig, ScmConfig, ScmTopic, TokenizerKind
 from nano_llm.data.imdb import read_imdb
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
+from nano_llm.data.scm import sample_pairs
 from nano_llm.data.windows import Windows
 from nano_llm.errors import DataError, OutputError
 
@@ -82,13 +83,43 @@ def test_reference_has_its_windows_and_covering_ones_for_bits_per_byte(
 def test_the_structural_corpus_goes_the_same_way(scm_config: MakeScm, fair: ProtocolConfig, tmp_path: Path) -> None:
     config = scm_config(num_train=40, num_validation=10, num_test=10, window_length=48)
     data = prepare(config, fair, 2, tmp_path / "cache", silent)
-    for name, windows in data.windows.items():
-        split = data.splits[name]
+    for name, split in data.splits.items():
+        windows = data.windows[name]
         assert texts_by_review(windows, data) == {row: split[row].text for row in range(len(split))}
+        assert np.array_equal(windows.propensity_W, split.propensity_R[windows.review_W])
+        assert len(set(windows.propensity_W.tolist())) > 1
     row = int(np.flatnonzero(data.windows["test"].review_W == 3)[0])
     length = data.windows["test"].prompt_length_W[row]
     prompt = data.tokenizer.decode(data.windows["test"].tokens_WL[row, :length], keep_special=True)
     assert prompt == f"<bos> GENERATE an IMDB-like review: about {data.splits['test'][3].topic} [REVIEW]"
+
+
+def test_pairs_are_windows_beside_the_splits(scm_config: MakeScm, fair: ProtocolConfig, tmp_path: Path) -> None:
+    config = scm_config(num_train=40, num_validation=10, num_test=10, num_pairs=6, window_length=32)
+    data = prepare(config, fair, 2, tmp_path / "cache", silent)
+    pairs = data.windows["pairs"]
+    assert pairs.review_W.tolist() == list(range(12))
+    assert pairs.treatment_W.tolist() == [0, 1] * 6
+    texts = texts_by_review(pairs, data)
+    for row, review in enumerate(sample_pairs(config)):
+        assert review.text.startswith(texts[row])
+        assert texts[row]
+    assert data.record["counts"]["windows"]["pairs"]["windows"] == 12
+    assert "pairs" not in data.splits
+    without = prepare(replace(config, num_pairs=0), fair, 2, tmp_path / "cache", silent)
+    assert "pairs" not in without.windows
+
+
+def test_the_record_tells_what_weights_leave_of_the_reviews(
+    scm_config: MakeScm, fair: ProtocolConfig, tmp_path: Path
+) -> None:
+    sizes = {}
+    for confounding in (0.0, 4.0):
+        config = scm_config(num_train=500, num_validation=10, num_test=10, num_pairs=0, confounding=confounding)
+        counts = prepare(config, fair, 2, tmp_path / "cache", silent).record["counts"]
+        sizes[confounding] = counts["splits"]["train"]["effective_reviews"]
+    assert sizes[0.0] == 500
+    assert 100 < sizes[4.0] < 450
 
 
 def test_an_empty_review_scores_its_end_alone(
@@ -125,6 +156,7 @@ def test_the_record_counts_what_is_there(config: ImdbConfig, fair: ProtocolConfi
     assert counts["vocab_size"] == data.tokenizer.vocab_size == 280
     assert counts["splits"]["train"]["reviews"] == 40
     assert counts["splits"]["train"]["positive_reviews"] == 20
+    assert counts["splits"]["train"]["effective_reviews"] == 40
     assert counts["splits"]["train"]["bytes"] == data.splits["train"].num_bytes_R.sum()
     assert counts["windows"]["test"]["windows"] == len(data.windows["test"])
     assert data.record["source"]["kind"] == "folder"

@@ -18,6 +18,7 @@ from nano_llm.data.scm import (
     parse,
     render,
     review_law,
+    sample_pairs,
     sample_records,
     sample_reviews,
     spoken_words,
@@ -320,6 +321,41 @@ def test_twins_differ_in_verbs_opinions_and_verdicts_only(config: ScmConfig) -> 
         "O",
         *"W" * config.verdict,
     }
+
+
+@both_presets
+def test_pairs_are_twins_of_a_stream_of_their_own(config: ScmConfig) -> None:
+    config = replace(config, num_pairs=200, num_train=200)
+    pairs = sample_pairs(config)
+    negative, positive = pairs[::2], pairs[1::2]
+    assert [review.treatment for review in pairs] == [0, 1] * 200
+    assert [review.topic for review in negative] == [review.topic for review in positive]
+    law = review_law(config)
+    changeable = {
+        law.vocabulary[v] for slot in "VOW" if slot in law.emissions
+        for v in np.flatnonzero(law.emissions[slot].sum(axis=(0, 1, 2, 3)))
+    }  # fmt: skip
+    for one, other in zip(negative, positive, strict=True):
+        words = list(zip(parse(one.text), parse(other.text), strict=True))
+        assert {word for pair in words if pair[0] != pair[1] for word in pair} <= changeable
+    assert sum(one.text != other.text for one, other in zip(negative, positive, strict=True)) > 150
+    texts = {review.text for review in pairs}
+    assert len(texts & {review.text for review in sample_reviews(config, "train")}) < 20
+    assert sample_pairs(replace(config, num_pairs=50)) == pairs[:100]
+    assert sample_pairs(replace(config, num_pairs=0)) == []
+
+
+@pytest.mark.parametrize("confounding", [0.0, 2.0, 4.0])
+def test_a_review_knows_the_chance_of_its_treatment_clipped(confounding: float) -> None:
+    config = replace(DEFAULT, confounding=confounding, num_train=4_000)
+    reviews = sample_reviews(config, "train")
+    chance = dict(zip(TOPICS, review_law(config).treatment_Z, strict=True))
+    for review in reviews:
+        assert review.propensity == np.float32(np.clip(chance[review.topic], 0.05, 0.95))
+    assert {review.propensity for review in reviews} == {0.5} or confounding > 0
+    for topic in TOPICS if confounding <= 2 else ():
+        treatments = np.array([review.treatment for review in reviews if review.topic == topic])
+        assert_share(treatments == 1, chance[topic])
 
 
 def test_twins_keep_the_rank_of_polar_words() -> None:

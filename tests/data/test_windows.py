@@ -26,6 +26,7 @@ def make_samples(prompts: list[int], bodies: list[int]) -> Samples:
         offset_R1=offset_R1,
         prompt_length_R=np.array(prompts, np.int32),
         treatment_R=(np.arange(len(prompts)) % 2).astype(np.uint8),
+        propensity_R=np.linspace(0.1, 0.9, len(prompts), dtype=np.float32),
     )
 
 
@@ -81,6 +82,7 @@ def test_every_row_is_the_prompt_and_a_stretch_of_its_review(case: tuple[Samples
         assert (tokens[length:] == PAD).all()
         assert b < length <= window_length
         assert windows.treatment_W[row] == samples.treatment_R[review]
+        assert windows.propensity_W[row] == samples.propensity_R[review]
 
 
 @given(cases(), st.sampled_from([1, 2]))
@@ -96,6 +98,15 @@ def test_a_review_that_fits_is_one_window_and_the_plain_sample(case: tuple[Sampl
             assert windows.first_target_W[rows[0]] == 1
         else:
             assert len(rows) > 1
+
+
+@given(cases())
+def test_the_first_windows_of_reviews_are_those_that_start_with_them(case: tuple[Samples, int]) -> None:
+    samples, window_length = case
+    firsts = Windows.covering(samples, window_length, PAD).first_of_each_review()
+    assert firsts.review_W.tolist() == list(range(len(samples.length_R)))
+    assert (firsts.length_W == np.minimum(samples.length_R, window_length)).all()
+    assert (firsts.first_target_W == 1).all()
 
 
 def test_training_starts_move_back_to_a_word_start_within_reach() -> None:

@@ -40,11 +40,12 @@ def windows(
         prompt_length_W=np.array(prompt, np.int32),
         review_W=np.array(review, np.int32),
         treatment_W=np.array(labels, np.uint8),
+        propensity_W=np.full(len(rows), 0.5, np.float32),
     )
 
 
-def score(model: nn.Module, some: Windows, num_bytes: list[int], model_name: str, **settings: int | None) -> Likelihood:
-    config = compose_config([f"model={model_name}"])
+def score(model: nn.Module, some: Windows, num_bytes: list[int], chosen: str, **settings: int | None) -> Likelihood:
+    config = compose_config(f"model={chosen}".split())
     objective = Objective(config.model, config.protocol.loss_average)
     settings = {"batch_size": 2, "num_reviews": None, **settings}
     return likelihood(model, objective, some, num_bytes, CPU, **settings)  # type: ignore[arg-type]
@@ -74,6 +75,20 @@ def test_a_penalty_never_enters_the_cross_entropy() -> None:
     result = score(Table([0.5, 0.25, 0.25], [0.2, 0.2, 0.6]), some, [2], "tarnet")
     assert result.metrics("val")["val_ce"] == pytest.approx((math.log(2) + math.log(4)) / 2)
     assert result.objective == pytest.approx(result.nats / 2 - 0.02 * (result.separation or 0), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["posterior_js", "bayes", "margin", "unlikelihood"])
+def test_a_separation_term_has_a_figure_of_its_own(kind: str) -> None:
+    some = windows([[1, 0, 2, 2], [1, 2]], first=[1, 1], prompt=[2, 1], review=[0, 1], labels=[0, 1])
+    model = Table([0.5, 0.25, 0.25], [0.2, 0.2, 0.6])
+    result = score(model, some, [2, 1], f"tarnet model/separation={kind}")
+    plain = score(model, some, [2, 1], "tarnet")
+    figures = result.metrics("val")
+    assert figures["val_ce"] == plain.metrics("val")["val_ce"]
+    assert figures["val_js"] == pytest.approx(plain.metrics("val")["val_js"], rel=1e-6)
+    weight = compose_config([f"model/separation={kind}"]).model.separation.weight  # type: ignore[attr-defined]
+    share = {"posterior_js": (1, -weight), "bayes": (1 - weight, weight)}.get(kind, (1, weight))
+    assert result.objective == pytest.approx(share[0] * figures["val_ce"] + share[1] * figures[f"val_{kind}"], rel=1e-6)
 
 
 def test_windows_of_a_review_add_up_to_the_review_scored_whole() -> None:

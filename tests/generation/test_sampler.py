@@ -15,7 +15,7 @@ from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.data.windows import Windows
 from nano_llm.errors import DataError
 from nano_llm.generation.sampler import Sampled, sample_reviews
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import build_language_model
 
 WORDS = Tokenizer.of_words(["dull", "fine"], 10)
 DULL, FINE = 8, 9
@@ -104,7 +104,7 @@ def test_a_row_alone_is_the_row_in_a_batch(model_name: str) -> None:
     tokenizer = Tokenizer.fit_bytes(["a dull film about dull films"] * 3, 270, split_words=True)
     config = compose_config([f"model={model_name}", "scale=tiny"])
     torch.manual_seed(0)
-    model = LanguageModel(config.model, config.scale, tokenizer.vocab_size, 24).eval()
+    model = build_language_model(config.model, config.scale, tokenizer.vocab_size, 24).eval()
     prompts = ["[REVIEW]", "a film [REVIEW]", "about films [REVIEW]", "dull [REVIEW]", "[REVIEW]"]
     settings = {"num_tokens": 40, "window_length": 24, "outcome": 1 if model_name == "tarnet" else 0}
     together = sample(model, tokenizer, prompts, batch_size=5, **settings)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.building import build, composed, scatter_parameters, small_scale
 from nano_llm.config.schema import LossAverage, ModelConfig, Position, ScaleConfig, TwoHeadConfig
+from nano_llm.data.batches import Batch
 from nano_llm.errors import CheckpointError
 from nano_llm.model.accounting import num_parameters
 from nano_llm.model.language_model import LanguageModel
@@ -97,8 +98,9 @@ def test_losses_are_the_references(parity: Recording) -> None:
         if isinstance(config, TwoHeadConfig):
             config = replace(config, separation=replace(config.separation, weight=weight))
         objective = Objective(config, LossAverage.row)
-        terms = objective.terms(logits, parity.targets_BT, parity.treatment_B)
-        loss = objective.loss(terms, objective.counts(parity.targets_BT))
+        ones = torch.ones_like(parity.treatment_B)
+        batch = Batch(parity.tokens_BT, parity.targets_BT, parity.treatment_B, ones, ones, ones / 2)
+        loss = objective.loss(objective.terms(logits, batch), objective.counts(batch))
         assert loss.item() == pytest.approx(parity.expected[name], abs=1e-5)
 
 

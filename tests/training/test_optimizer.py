@@ -5,6 +5,7 @@ import torch
 
 from nano_llm.config.compose import compose_config
 from nano_llm.model.language_model import LanguageModel, build_language_model
+from nano_llm.objective import Objective
 from nano_llm.training.optimizer import Optimizer, hidden_matrices
 
 PASS_THROUGH = torch.amp.GradScaler("cpu", enabled=False)
@@ -58,6 +59,23 @@ def test_muon_takes_the_linear_maps_of_both_trunks() -> None:
 def maps_of_the_layers() -> set[str]:
     maps = ("attention.query_key_value", "attention.output", "feed_forward.up", "feed_forward.down")
     return {f"trunk.layers.{layer}.{name}.weight" for layer in (0, 1) for name in maps}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "reference"])
+def test_parameters_of_the_objective_are_trained_without_decay(optimizer: str) -> None:
+    config = compose_config(["scale=tiny", "model/separation=bayes", f"optimizer={optimizer}"])
+    model = build_language_model(config.model, config.scale, 32, 16)
+    objective = Objective(config.model, config.protocol.loss_average)
+    own = set(map(id, objective.parameters()))
+    built = Optimizer(config.optimizer, model, objective)
+    assert len(own) == 2
+    decays = [g["weight_decay"] for g in built._groups() for p in g["params"] if id(p) in own]
+    assert decays == [0, 0]
+    before = [p.detach().clone() for p in objective.parameters()]
+    for p in built.parameters:
+        p.grad = torch.ones_like(p)
+    built.step(1.0, PASS_THROUGH)
+    assert all((p < old).all() for p, old in zip(objective.parameters(), before, strict=True))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -27,7 +27,7 @@ def step_on(sizes: list[int], *overrides: str) -> tuple[list[float], torch.Tenso
         targets[row, row + 2 :] = IGNORE
     treatment = torch.arange(8) % 2
     zeros = torch.zeros(8, dtype=torch.long)
-    whole = (tokens[:, :-1], targets, treatment, zeros, zeros)
+    whole = (tokens[:, :-1], targets, treatment, zeros, zeros, torch.full((8,), 0.5))
     parts = zip(*(tensor.split(sizes) for tensor in whole), strict=True)
     optimizer = Optimizer(config.optimizer, model)
     measured = train_step(
@@ -49,6 +49,15 @@ def test_accumulated_micro_batches_equal_one_batch(overrides: list[str]) -> None
     torch.testing.assert_close(three, one, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["posterior_js", "bayes", "margin", "unlikelihood"])
+def test_every_term_accumulates_over_micro_batches(kind: str) -> None:
+    """The gradient's norm among the figures tells whether all micro-batches weighed what they should."""
+    together, apart, uneven = (step_on(sizes, f"model/separation={kind}")[0] for sizes in ([8], [2] * 4, [1, 5, 2]))
+    assert together[3] == (8 if kind in ("bayes", "margin") else 44)
+    assert apart == pytest.approx(together, rel=1e-5, abs=1e-6)
+    assert uneven == pytest.approx(together, rel=1e-5, abs=1e-6)
+
+
 def test_golden_step() -> None:
     """Loss, nats, divergence and gradient norm of one seeded step.
 
@@ -60,4 +69,4 @@ def test_golden_step() -> None:
     assert figures == pytest.approx(GOLDEN, rel=1e-4)
 
 
-GOLDEN = [3.454110622406006, 151.98086547851562, 0.0, 1.1098625659942627]
+GOLDEN = [3.454110622406006, 151.98086547851562, 0.0, 44.0, 1.1098625659942627]

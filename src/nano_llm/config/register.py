@@ -26,6 +26,7 @@ SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
     ("model/readout", "_schema_mlp", schema.MlpReadoutConfig),
     ("model/readout", "_schema_two_head", schema.TwoHeadReadoutConfig),
     ("model/readout", "_schema_symmetric", schema.SymmetricReadoutConfig),
+    ("model/separation", "_schema", schema.SeparationConfig),
     ("scale", "_schema", schema.ScaleConfig),
     ("optimizer", "_schema_adamw", schema.OptimizerConfig),
     ("optimizer", "_schema_muon", schema.MuonConfig),

@@ -20,6 +20,7 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     volatile: bool = False,
+    absent: Any = MISSING,
 ) -> Any:
     """Declare one setting of the schema.
 
@@ -30,6 +31,7 @@ def setting(
         above: The value must be greater than this.
         below: The value must be smaller than this.
         volatile: The setting cannot change a run's numbers, so it takes no part in the run's id.
+        absent: What a configuration says that was stored before the setting existed; unless given, it is refused.
     """
     limits = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
     return field(
@@ -38,6 +40,7 @@ def setting(
             "doc": doc,
             "limits": {k: v for k, v in limits.items() if v is not None},
             "volatile": volatile,
+            "absent": absent,
         },
     )
 
@@ -169,18 +172,46 @@ class SymmetricReadoutConfig(TwoOutcomeReadoutConfig):
 
 
 class SeparationKind(Enum):
-    """The term that rewards heads for differing."""
+    """The term that asks the outcomes to differ; the formulas are in `nano_llm.objective`."""
 
     none = "none"
     js = "js"
+    posterior_js = "posterior_js"
+    bayes = "bayes"
+    margin = "margin"
+    unlikelihood = "unlikelihood"
+    cad_pairs = "cad_pairs"
+
+
+SCALE, MARGIN, THRESHOLD = 10.0, 0.4, 0.5
+"""What ``null`` stands for in the settings of these names."""
 
 
 @dataclass
 class SeparationConfig:
-    """A term of the objective, never of a metric called CE: loss = CE - weight * JS."""
+    """A term of the objective, never of a metric called CE."""
 
-    kind: SeparationKind = setting("none | js (mean Jensen-Shannon divergence of the heads, nats)")
-    weight: float = setting("weight of the term in the loss", at_least=0)
+    kind: SeparationKind = setting("none | js | posterior_js | bayes | margin | unlikelihood | cad_pairs")
+    weight: float = setting("weight of the term in the loss; bayes: its share, the rest is the CE's", at_least=0)
+    scale: float | None = setting(
+        f"of the log-ratio a token: bayes learns it from here, cad_pairs keeps it; null: {SCALE:g}",
+        above=0,
+        absent=None,
+    )
+    margin: float | None = setting(
+        f"margin: nats by which a window is to favour its own outcome; null: {MARGIN:g}", at_least=0, absent=None
+    )
+    threshold: float | None = setting(
+        f"unlikelihood: log-ratio, in nats, from which a token speaks for its outcome; null: {THRESHOLD:g}",
+        absent=None,
+    )
+
+
+class Weighting(Enum):
+    """What a training window weighs: the same for all, or the inverse of the chance of its treatment."""
+
+    none = "none"
+    inverse_propensity = "inverse_propensity"
 
 
 @dataclass
@@ -211,6 +242,9 @@ class TwoOutcomeConfig(ModelConfig):
     """Base of the models with two potential outcomes Y0 and Y1; the prompt is the same for both."""
 
     separation: SeparationConfig = field(default_factory=SeparationConfig)
+    weighting: Weighting = setting(
+        "weight of a window's CE: none | inverse_propensity, T/(2e) + (1-T)/(2(1-e))", absent=Weighting.none
+    )
 
 
 @dataclass
@@ -296,12 +330,17 @@ class ImdbConfig(DataConfig):
 
     path: str | None = setting("local folder in the Hub's layout; null: the Hub", volatile=True)
     cad: str | None = setting(
-        "folder of the counterfactually augmented reviews, {train,dev,test}_paired.tsv; null: none", volatile=True
+        "folder of the counterfactually augmented reviews, {train,dev,test}_paired.tsv; null: none",
+        volatile=True,
+        absent=None,
     )
-    exclude_cad: bool = setting("keep the originals of the counterfactually augmented reviews out of training")
+    exclude_cad: bool = setting(
+        "keep the originals of the counterfactually augmented reviews out of training", absent=False
+    )
     movies: str | None = setting(
         "folder with the movie of each review, {train,test}.txt: validation and test share none; null: unknown",
         volatile=True,
+        absent=None,
     )
     repository: str = setting("dataset on the Hub")
     revision: str = setting("commit of the dataset on the Hub")
@@ -330,6 +369,7 @@ class ScmConfig(DataConfig):
     num_train: int = setting("training reviews to sample", at_least=2)
     num_validation: int = setting("validation reviews to sample", at_least=2)
     num_test: int = setting("test reviews to sample", at_least=2)
+    num_pairs: int = setting("structural twins to sample for model.separation.kind=cad_pairs", at_least=0, absent=0)
     lexicon: ScmLexicon = setting("word lists and templates: tiny | default")
     confounding: float = setting("kappa: how strongly the topic drives the sentiment", at_least=0)
     overlap: float = setting("P(T=1|Z) is clipped to [overlap, 1 - overlap]; 0: no clip", at_least=0, below=0.5)
@@ -511,7 +551,9 @@ class TrainerConfig:
     eval_every: int | None = setting("steps between validations; null: at the end of each epoch", at_least=1)
     eval_reviews: int | None = setting("validation reviews scored during training; null: all", at_least=2)
     test_reviews: int | None = setting("test reviews scored once at the end; null: all, 0: none", at_least=0)
-    evaluation: Suite = setting("suite for the best checkpoint at the end: none | quick | full", volatile=True)
+    evaluation: Suite = setting(
+        "suite for the best checkpoint at the end: none | quick | full", volatile=True, absent=Suite.none
+    )
     eval_batch_size: int = setting("windows in one forward pass of a validation", at_least=1, volatile=True)
     patience: int | None = setting("validations without improvement before stopping; null: never", at_least=1)
     checkpoint_minutes: float = setting(

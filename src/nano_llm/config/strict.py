@@ -159,6 +159,23 @@ def _broken_model_rules(config: schema.Config) -> Iterator[str]:
         )
     if config.model.position is schema.Position.sinusoidal and scale.d_model % 2:
         yield f"scale.d_model={scale.d_model}: must be even for model.position=sinusoidal"
+    if isinstance(config.model, schema.TwoOutcomeConfig):
+        yield from _broken_separation_rules(config.model.separation)
+
+
+def _broken_separation_rules(separation: schema.SeparationConfig) -> Iterator[str]:
+    """Each kind has the knobs that mean something to it."""
+    kinds = schema.SeparationKind
+    owners = {"scale": (kinds.bayes, kinds.cad_pairs), "margin": (kinds.margin,), "threshold": (kinds.unlikelihood,)}
+    for knob, those in owners.items():
+        value = getattr(separation, knob)
+        if value is not None and separation.kind not in those:
+            yield (
+                f"model.separation.{knob}={value}: means nothing to model.separation.kind={separation.kind.name}; "
+                f"it goes with kind={' or '.join(kind.name for kind in those)}, elsewhere leave it null"
+            )
+    if separation.kind is kinds.bayes and separation.weight > 1:
+        yield f"model.separation.weight={separation.weight}: is a share with kind=bayes and must be at most 1"
 
 
 def _broken_data_rules(config: schema.Config) -> Iterator[str]:

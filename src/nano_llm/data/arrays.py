@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from nano_llm.files import explained_writes
 
 FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 

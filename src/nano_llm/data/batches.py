@@ -3,11 +3,15 @@
 A window of tokens ``t0 t1 t2 t3`` gives inputs ``t0 t1 t2`` and targets ``t1 t2 t3``; targets before the window's
 first target and after its last token are `IGNORE`.
 
+Where training wants minimal pairs, a batch carries some as its last rows, negative and positive in turn:
+
+    ordinary window, ordinary window, ..., pair 0 negative, pair 0 positive, pair 1 negative, pair 1 positive
+
 Axes: B windows of the batch, T positions, W windows of the set.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -19,32 +23,63 @@ from nano_llm.data.windows import Windows
 IGNORE = -100  # the target of a position that is not scored
 
 
+WINDOWS_A_PAIR = 4
+"""Ordinary windows of a training batch for each pair that it carries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B windows as int64 tensors."""
+    """B windows as tensors: int64, but for the propensities."""
 
     inputs_BT: Tensor
     targets_BT: Tensor
     treatment_B: Tensor
     prompt_length_B: Tensor  # tokens of the prompt, bos included: position prompt_length - 1 predicts the review
     review_B: Tensor  # index of the review in its split
+    propensity_B: Tensor  # float32, P(T=1) of the review
+    num_pairs: int = field(default=0, kw_only=True)  # their members are the last rows
 
     def __len__(self) -> int:
         return len(self.treatment_B)
 
     @property
+    def num_windows(self) -> int:
+        """Ordinary windows: rows that belong to no pair."""
+        return len(self) - 2 * self.num_pairs
+
+    @property
     def num_targets(self) -> int:
-        """Positions that are scored; synchronises unless the batch is on the CPU."""
-        return int((self.targets_BT != IGNORE).sum())
+        """Positions of ordinary windows that are scored; synchronises unless the batch is on the CPU."""
+        return int((self.targets_BT[: self.num_windows] != IGNORE).sum())
+
+    @property
+    def review_targets_BT(self) -> Tensor:
+        """The targets that belong to the review, its end marker included; `IGNORE` inside the prompt."""
+        index_T = torch.arange(1, self.targets_BT.shape[1] + 1, device=self.targets_BT.device)
+        return self.targets_BT.masked_fill(index_T < self.prompt_length_B[:, None], IGNORE)
+
+    def ordinary(self) -> "Batch":
+        """Return the rows that belong to no pair."""
+        return self._rows(slice(self.num_windows)) if self.num_pairs else self
+
+    def pairs(self) -> "Batch":
+        """Return the rows that belong to pairs, as ordinary ones: negative and positive in turn."""
+        return self._rows(slice(self.num_windows, None))
+
+    def _rows(self, rows: slice) -> "Batch":
+        return Batch(*(tensor[rows] for tensor in self._tensors()))
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return (getattr(self, each.name) for each in fields(self) if each.name != "num_pairs")
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device, without waiting for the copy."""
         if device.type == "cpu":
             return self
-        tensors = (getattr(self, field.name) for field in fields(self))
         if device.type == "cuda":
-            return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors))
-        return Batch(*(tensor.to(device) for tensor in tensors))
+            pinned = (tensor.pin_memory() for tensor in self._tensors())
+            return Batch(*(tensor.to(device, non_blocking=True) for tensor in pinned), num_pairs=self.num_pairs)
+        return Batch(*(tensor.to(device) for tensor in self._tensors()), num_pairs=self.num_pairs)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,6 +112,7 @@ def cut(windows: Windows, rows: IntArray, pad_to: int | None = None) -> Batch:
         treatment_B=_tensor(windows.treatment_W[rows]),
         prompt_length_B=_tensor(windows.prompt_length_W[rows]),
         review_B=_tensor(windows.review_W[rows]),
+        propensity_B=torch.from_numpy(windows.propensity_W[rows]),
     )
 
 
@@ -88,11 +124,17 @@ def epoch_order(num_windows: int, seed: int, epoch: int) -> IntArray:
 
 
 def batches(
-    windows: Windows, batch_size: int, seed: int, start: Cursor = Cursor(), pad_to: int | None = None
+    windows: Windows,
+    batch_size: int,
+    seed: int,
+    start: Cursor = Cursor(),
+    pad_to: int | None = None,
+    pairs: Windows | None = None,
 ) -> Iterator[tuple[Batch, Cursor]]:
     """Yield batches for ever, each with the cursor that continues right after it.
 
-    Every epoch takes each window once in an order of its own; its last batch may be smaller.
+    Every epoch takes each window once in an order of its own; its last batch may be smaller. Pairs come along, one
+    for every `WINDOWS_A_PAIR` windows, in orders of their own; so the cursor tells where they stand, too.
 
     Args:
         windows: What is trained on.
@@ -100,16 +142,41 @@ def batches(
         seed: Decides the orders of all epochs.
         start: Where to begin.
         pad_to: Positions of every batch; None takes as many as its longest row needs.
+        pairs: Windows of minimal pairs, negative and positive in turn; None: batches carry none.
     """
     epoch, position = start.epoch, start.position
     while True:
         order_W = epoch_order(len(windows), seed, epoch)
         while position < len(order_W):
             rows = order_W[position : position + batch_size]
+            if pairs is None:
+                batch = cut(windows, rows, pad_to)
+            else:
+                taken = epoch * len(windows) + position
+                due = _rows_due(pairs, taken, taken + len(rows), seed)
+                batch = _cut_with_pairs(windows, rows, pairs, due, pad_to)
             position += len(rows)
             following = Cursor(epoch, position) if position < len(order_W) else Cursor(epoch + 1)
-            yield cut(windows, rows, pad_to), following
+            yield batch, following
         epoch, position = epoch + 1, 0
+
+
+def _rows_due(pairs: Windows, start: int, stop: int, seed: int) -> IntArray:
+    """Return the rows of the pairs that go with windows start to stop, counted over all epochs."""
+    num_pairs = len(pairs) // 2
+    due = range(start // WINDOWS_A_PAIR, stop // WINDOWS_A_PAIR)
+    orders = {epoch: epoch_order(num_pairs, seed, epoch) for epoch in {index // num_pairs for index in due}}
+    first = np.array([2 * orders[index // num_pairs][index % num_pairs] for index in due], np.int64)
+    return np.stack([first, first + 1], axis=1).ravel()
+
+
+def _cut_with_pairs(windows: Windows, rows: IntArray, pairs: Windows, due: IntArray, pad_to: int | None) -> Batch:
+    """Return ordinary windows and pairs as one batch of one width."""
+    if not len(due):
+        return cut(windows, rows, pad_to)
+    width = pad_to or int(max(windows.length_W[rows].max(), pairs.length_W[due].max())) - 1
+    parts = cut(windows, rows, width)._tensors(), cut(pairs, due, width)._tensors()
+    return Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)), num_pairs=len(due) // 2)
 
 
 def review_batches(windows: Windows, batch_size: int, reviews: IntArray | None = None) -> Iterator[Batch]:

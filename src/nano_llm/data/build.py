@@ -25,6 +25,8 @@ from nano_llm.files import write_text
 Log = Callable[[str], None]
 
 TOKENIZER = "tokenizer.json"
+PAIRS = "pairs"
+"""The set of windows that holds minimal pairs, where the corpus has them: negative and positive in turn."""
 _CORPUS_CHUNK = 1_000_000  # characters that the reference feeds its tokenizer at a time
 
 
@@ -62,6 +64,7 @@ def fill_folder(
         counts["splits"][name] = {
             "reviews": len(split),
             "positive_reviews": int(split.treatment_R.sum()),
+            "effective_reviews": round(split.effective_size, 1),
             "bytes": int(split.offset_R1[-1]),
             "tokens": len(samples.tokens_N),
         }
@@ -70,6 +73,11 @@ def fill_folder(
             windows.save(folder, windows_name(label))
             counts["windows"][label] = {"windows": len(windows), "targets": windows.num_targets}
             lap(f"cut {label}: {len(windows):,} windows")
+    if corpus.pairs:
+        windows = plan.cut_pairs(corpus.pairs)
+        windows.save(folder, windows_name(PAIRS))
+        counts["windows"][PAIRS] = {"windows": len(windows), "targets": windows.num_targets}
+        lap(f"cut {PAIRS}: {len(windows):,} windows")
     return counts
 
 
@@ -159,6 +167,10 @@ class _Plan:
         )
         if split == "validation":
             yield "validation_covering", self._covering(samples, training=False)
+
+    def cut_pairs(self, pairs: Sequence[Review]) -> Windows:
+        """Return the first window of each member; what a window cannot hold of a text is left out."""
+        return self._covering(self.format(PAIRS, pairs), training=True).first_of_each_review()
 
     def _covering(self, samples: Samples, *, training: bool) -> Windows:
         return Windows.covering(

@@ -25,6 +25,7 @@ class Corpus:
     words: tuple[str, ...] | None  # every word that a text can contain, where that is known
     topics: tuple[str | None, ...]  # what a prompt can name
     dropped: dict[str, int] = field(default_factory=dict)  # published reviews in no split, by the reason
+    pairs: list[Review] = field(default_factory=list)  # minimal pairs for training: negative, positive, negative, ...
 
 
 def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
@@ -43,7 +44,7 @@ def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
         law = scm.review_law(data)
         topics = (None,) if data.topic is ScmTopic.hidden else law.topics
         reviews = {name: _cut(_capped(data, name, found), data) for name, found in splits.items()}
-        return Corpus(reviews, law.vocabulary, topics)
+        return Corpus(reviews, law.vocabulary, topics, pairs=scm.sample_pairs(data))
     if isinstance(data, ImdbConfig):
         published, dropped = _published(data)
         if protocol.validation_reviews is not None and data.movies is not None:

@@ -35,6 +35,8 @@ class PreparedData:
     Under ``protocol.windows=covering`` each split has its windows under its own name. Under ``reference``,
     ``train`` and ``validation`` are cut as the reference cuts them, and ``validation_covering`` serves
     bits per byte; a test split, where there is one, is always covered.
+    ``pairs``, where the corpus has them, holds minimal pairs to train on, negative and positive in turn; it is no
+    split.
     """
 
     folder: Path

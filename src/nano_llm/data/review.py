@@ -14,3 +14,4 @@ class Review:
     treatment: int  # T: 0 negative, 1 positive
     topic: str | None = None  # what the prompt names of the topic (SCM with an observed topic or a proxy)
     movie: str | None = None  # what the review is about (IMDB, where the ids are given)
+    propensity: float = 0.5  # P(T=1 | what caused T), in single precision; 1/2 where nothing is known

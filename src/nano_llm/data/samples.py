@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nano_llm.data.arrays import IntArray
+from nano_llm.data.arrays import Float32Array, IntArray
 from nano_llm.data.review import Review
 from nano_llm.data.template import BOS, Template
 from nano_llm.data.tokenizer import Ragged, Tokenizer
@@ -30,6 +30,7 @@ class Samples:
     offset_R1: IntArray  # row r is tokens_N[offset_R1[r]:offset_R1[r + 1]]
     prompt_length_R: IntArray  # tokens of the prompt, bos included
     treatment_R: IntArray  # uint8
+    propensity_R: Float32Array  # float32
 
     @property
     def length_R(self) -> IntArray:
@@ -40,12 +41,14 @@ class Samples:
 def format_samples(reviews: Sequence[Review], template: Template, tokenizer: Tokenizer) -> Samples:
     """Format and tokenise reviews, in the form that the tokenizer was fitted for."""
     treatment_R = np.array([review.treatment for review in reviews], np.uint8)
+    propensity_R = np.array([review.propensity for review in reviews], np.float32)
     if tokenizer.has_markers:
         text = tokenizer.encode_reviews(review.text for review in reviews)
-        return _assemble(text, _prompt_rows(reviews, template), tokenizer, treatment_R)
+        rows = _assemble(text, _prompt_rows(reviews, template), tokenizer)
+        return Samples(*rows, treatment_R, propensity_R)
     samples = tokenizer.encode_samples(template.sample(review) for review in reviews)
     prompt_length_R = _whole_prompt_tokens(samples, reviews, template, tokenizer)
-    return Samples(samples.tokens_N, samples.offset_R1, prompt_length_R, treatment_R)
+    return Samples(samples.tokens_N, samples.offset_R1, prompt_length_R, treatment_R, propensity_R)
 
 
 def prefix_lengths(reviews: Sequence[Review], template: Template, tokenizer: Tokenizer) -> IntArray:
@@ -64,9 +67,12 @@ def _prompt_rows(reviews: Sequence[Review], template: Template) -> dict[str, Int
     return {prompt: np.array(found) for prompt, found in rows.items()}
 
 
-def _assemble(text: Ragged, prompt_rows: dict[str, IntArray], tokenizer: Tokenizer, treatment_R: IntArray) -> Samples:
+def _assemble(
+    text: Ragged, prompt_rows: dict[str, IntArray], tokenizer: Tokenizer
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Join prompts, texts and end markers; return tokens_N, offset_R1 and prompt_length_R."""
     ids = {prompt: np.array(tokenizer.encode_prompt(prompt), tokenizer.dtype) for prompt in prompt_rows}
-    prompt_length_R = np.empty(len(treatment_R), np.int32)
+    prompt_length_R = np.empty(len(text.length_R), np.int32)
     for prompt, rows in prompt_rows.items():
         prompt_length_R[rows] = len(ids[prompt])
     end = np.array(tokenizer.end_ids, tokenizer.dtype)
@@ -78,7 +84,7 @@ def _assemble(text: Ragged, prompt_rows: dict[str, IntArray], tokenizer: Tokeniz
     for prompt, rows in prompt_rows.items():
         tokens_N[offset_R1[rows, None] + np.arange(len(ids[prompt]))] = ids[prompt]
     tokens_N[offset_R1[1:, None] - np.arange(len(end), 0, -1)] = end
-    return Samples(tokens_N, offset_R1, prompt_length_R, treatment_R)
+    return tokens_N, offset_R1, prompt_length_R
 
 
 def _whole_prompt_tokens(

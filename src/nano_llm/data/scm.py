@@ -35,6 +35,8 @@ SILENT = -1  # in records: a line or a slot that the text does not contain
 # Shares of the opinion slot: words of the sentence's polarity, neutral words, ambiguous words.
 _POLAR, _NEUTRAL, _AMBIGUOUS = 0.70, 0.15, 0.15
 
+_RAREST = 0.05  # propensities are clipped to [0.05, 0.95], so no review weighs more than ten
+
 _BLOCK = 1024  # reviews that share a seed sequence; changing it changes every corpus
 
 
@@ -383,11 +385,23 @@ def twins(
     return to_reviews(law, records), to_reviews(law, sample_records(law, noise, 1 - records.treatment_N))
 
 
+def sample_pairs(config: ScmConfig) -> list[Review]:
+    """Structural twins, from a stream of their own: each review under T=0, then under T=1, by the same noise."""
+    if not config.num_pairs:
+        return []
+    pairs = zip(*twins(config, "pairs", config.num_pairs), strict=True)
+    return [review for pair in pairs for review in sorted(pair, key=lambda review: review.treatment)]
+
+
 def to_reviews(law: ReviewLaw, records: Records) -> list[Review]:
-    """The text, the treatment and the prompt's topic of each record."""
+    """The text, the treatment, the prompt's topic and the propensity of each record."""
     texts = map(render, spoken_words(law, records))
     treatments = records.treatment_N.tolist()
-    return [Review(*review) for review in zip(texts, treatments, _prompt_topics(law, records), strict=True)]
+    # In single precision, as it is stored.
+    propensities = law.treatment_Z[records.topic_N].clip(_RAREST, 1 - _RAREST).astype(np.float32).tolist()
+    topics = _prompt_topics(law, records)
+    rows = zip(texts, treatments, topics, propensities, strict=True)
+    return [Review(text, treatment, topic, propensity=propensity) for text, treatment, topic, propensity in rows]
 
 
 def _prompt_topics(law: ReviewLaw, records: Records) -> list[str | None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nano_llm.data.arrays import IntArray, load_array, save_array
+from nano_llm.data.arrays import Float32Array, IntArray, load_array, save_array
 from nano_llm.data.review import Review
 
 _FILES = {
@@ -19,6 +19,7 @@ _FILES = {
     "treatment_R": "treatment",
     "topic_R": "topic",
     "movie_R": "movie",
+    "propensity_R": "propensity",
 }
 
 
@@ -31,6 +32,7 @@ class Split:
     treatment_R: IntArray  # uint8
     topic_R: NDArray[np.str_]  # empty where the prompt names no topic
     movie_R: NDArray[np.str_]  # empty where unknown
+    propensity_R: Float32Array  # float32
 
     def __len__(self) -> int:
         return len(self.treatment_R)
@@ -39,12 +41,18 @@ class Split:
         row = range(len(self))[row]
         text = self.texts_B[self.offset_R1[row] : self.offset_R1[row + 1]].tobytes().decode()
         topic, movie = str(self.topic_R[row]) or None, str(self.movie_R[row]) or None
-        return Review(text, int(self.treatment_R[row]), topic, movie)
+        return Review(text, int(self.treatment_R[row]), topic, movie, float(self.propensity_R[row]))
 
     @property
     def num_bytes_R(self) -> IntArray:
         """UTF-8 bytes of each cleaned review."""
         return np.diff(self.offset_R1)
+
+    @property
+    def effective_size(self) -> float:
+        """Reviews that would tell as much if all weighed the same, under weights by inverse propensity (Kish)."""
+        weight_R = inverse_propensity(self.treatment_R, self.propensity_R)
+        return float(weight_R.sum() ** 2 / (weight_R**2).sum()) if len(self) else 0.0
 
     @classmethod
     def of(cls, reviews: Sequence[Review]) -> "Split":
@@ -56,6 +64,7 @@ class Split:
             treatment_R=np.array([review.treatment for review in reviews], np.uint8),
             topic_R=np.array([review.topic or "" for review in reviews], np.str_),
             movie_R=np.array([review.movie or "" for review in reviews], np.str_),
+            propensity_R=np.array([review.propensity for review in reviews], np.float32),
         )
 
     def save(self, folder: Path, name: str) -> None:
@@ -72,3 +81,9 @@ class Split:
                 for field, label in _FILES.items()
             }
         )
+
+
+def inverse_propensity(treatment_R: IntArray, propensity_R: Float32Array) -> Float32Array:
+    """Return T/(2e) + (1-T)/(2(1-e)), the weights whose mean is 1 and that undo the choice of the treatment."""
+    chance_R = np.where(treatment_R == 1, propensity_R, 1 - propensity_R).astype(np.float64)
+    return 0.5 / chance_R

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nano_llm.data.arrays import BoolArray, IntArray, load_array, save_array
+from nano_llm.data.arrays import BoolArray, Float32Array, IntArray, load_array, save_array
 from nano_llm.data.samples import Samples
 from nano_llm.errors import DataError
 
@@ -37,13 +37,21 @@ class Windows:
     prompt_length_W: IntArray  # int32, tokens of the prompt in the row, bos included
     review_W: IntArray  # int32, index of the review in its split
     treatment_W: IntArray  # uint8
+    propensity_W: Float32Array  # float32, P(T=1) of the review
 
     def __len__(self) -> int:
         return len(self.length_W)
 
     def first(self, num_windows: int) -> "Windows":
         """Return the first windows only."""
-        return Windows(*(getattr(self, field.name)[:num_windows] for field in fields(self)))
+        return self._rows(slice(num_windows))
+
+    def first_of_each_review(self) -> "Windows":
+        """Return the window of every review that starts with it."""
+        return self._rows(np.flatnonzero(np.diff(self.review_W, prepend=-1)))
+
+    def _rows(self, rows: slice | IntArray) -> "Windows":
+        return Windows(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @property
     def num_targets(self) -> int:
@@ -211,6 +219,7 @@ def _rows(samples: Samples, spans: _Spans, window_length: int, pad_id: int) -> W
         prompt_length_W=spans.prompt_length_W.astype(np.int32),
         review_W=spans.review_W.astype(np.int32),
         treatment_W=samples.treatment_R[spans.review_W],
+        propensity_W=samples.propensity_R[spans.review_W],
     )
 
 

@@ -32,6 +32,8 @@ class Likelihood:
     """What training minimises, penalties included; the reference's "validation CE"."""
     separation: float | None
     """Mean Jensen-Shannon divergence of the heads in nats a target; None with one head."""
+    term: tuple[str, float] | None
+    """Name and mean of the objective's separation term, in nats; None without one, or if it is ``separation``."""
     num_reviews: int
 
     def metrics(self, prefix: str) -> dict[str, float]:
@@ -50,6 +52,9 @@ class Likelihood:
         }
         if self.separation is not None:
             figures[f"{prefix}_js"] = self.separation
+        if self.term is not None:
+            name, mean = self.term
+            figures[f"{prefix}_{name}"] = mean
         return figures
 
     @property
@@ -96,6 +101,7 @@ def likelihood(
         for name, total, count in zip(terms, figures[::2], figures[1::2], strict=True):
             totals[name] = totals.get(name, 0.0) + total
             counts[name] = counts.get(name, 0.0) + count
+    kind = objective.kind.name
     sums = {name: Sum(_float64(totals[name]), _float64(counts[name])) for name in totals}
     return Likelihood(
         nats=totals["ce"],
@@ -104,6 +110,8 @@ def likelihood(
         num_bytes=int(np.asarray(num_bytes_R)[chosen_R].sum()),
         objective=float(objective.loss(sums, {name: term.count for name, term in sums.items()})),
         separation=totals["js"] / counts["js"] if "js" in totals else None,
+        # Pairs come with training batches only, so their term has no summands here.
+        term=(kind, totals[kind] / counts[kind]) if kind != "js" and counts.get(kind) else None,
         num_reviews=len(chosen_R),
     )
 
@@ -117,10 +125,8 @@ def evenly_spaced(num_reviews: int, wanted: int | None) -> np.ndarray:
 
 def _terms(objective: Objective, logits_BTKV: Tensor, batch: Batch) -> dict[str, Sum]:
     """Return the objective's terms and beside them the review's own nats and, of two heads, their divergence."""
-    terms = objective.terms(logits_BTKV, batch.targets_BT, batch.treatment_B)
-    positions_T = torch.arange(batch.targets_BT.shape[1], device=logits_BTKV.device)
-    in_prompt_BT = positions_T + 1 < batch.prompt_length_B[:, None]
-    review_targets_BT = batch.targets_BT.masked_fill(in_prompt_BT, IGNORE)
+    terms = objective.terms(logits_BTKV, batch)
+    review_targets_BT = batch.review_targets_BT
     nats_BT = cross_entropy(factual(logits_BTKV, batch.treatment_B), review_targets_BT)
     terms["review_ce"] = Sum(nats_BT.sum(), (review_targets_BT != IGNORE).sum())
     if logits_BTKV.shape[2] == 2 and "js" not in terms:

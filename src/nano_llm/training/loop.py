@@ -48,6 +48,7 @@ class Training:
         model: nn.Module,
         objective: Objective,
         windows: Windows,
+        pairs: Windows | None,
         machine: Machine,
         validate: Callable[[], Metrics],
         flops_per_token: float,
@@ -59,12 +60,13 @@ class Training:
             model: On the machine's device.
             objective: What is minimised.
             windows: Training windows.
+            pairs: Windows of minimal pairs that batches are to carry; None: none.
             machine: Device and arithmetic.
             validate: Scores the model; must contain the figure named by ``protocol.selection``.
             flops_per_token: Of one forward and backward pass, for the utilisation figure.
         """
         self.config, self.model, self.objective, self.machine = config, model, objective, machine
-        self.optimizer = Optimizer(config.optimizer, model)
+        self.optimizer = Optimizer(config.optimizer, model, objective)
         self.scaler = machine.scaler()
         self.state = State()
         self._validate = validate
@@ -73,7 +75,7 @@ class Training:
         trainer = config.trainer
         if trainer.overfit_batches is not None:
             windows = windows.first(trainer.overfit_batches * trainer.batch_size * trainer.num_micro_batches)
-        self._windows = windows
+        self._windows, self._pairs = windows, pairs
 
     def run(self, listener: Listener) -> str | None:
         """Train until the budget is used up, patience ends, or the listener stops it.
@@ -140,7 +142,7 @@ class Training:
         start = Cursor(self.state.epoch, self.state.position)
         # A compiled model wants one shape; elsewhere a batch is as wide as its longest row.
         pad_to = self.config.data.window_length - 1 if self.config.trainer.compile else None
-        return batches(self._windows, self.config.trainer.batch_size, self.config.seed, start, pad_to)
+        return batches(self._windows, self.config.trainer.batch_size, self.config.seed, start, pad_to, self._pairs)
 
     def _step(self, stream: Iterator[tuple[Batch, Cursor]]) -> None:
         """Take one step and note what it used up."""
@@ -158,7 +160,7 @@ class Training:
         tokens = sum(batch.num_targets for batch in micro_batches)
         spent.steps += 1
         spent.tokens += tokens
-        spent.windows += sum(len(batch.inputs_BT) for batch in micro_batches)
+        spent.windows += sum(batch.num_windows for batch in micro_batches)
         state.epoch, state.position = cursor.epoch, cursor.position
         seconds = time.perf_counter() - began
         spent.seconds += seconds
@@ -180,9 +182,10 @@ class Training:
         first = self.state.spent.steps - len(rows) + 1
         for i, ((tokens, seconds, factor, _), row) in enumerate(zip(self._unfetched, rows, strict=True)):
             self._check(first + i, row)
-            loss, ce, separation, norm = row
+            loss, ce, separation, count, norm = row
             grad_norm = norm if math.isfinite(norm) else None
-            self.state.pending.append(StepFigures(tokens, seconds + waited, factor, loss, ce, separation, grad_norm))
+            figures = StepFigures(tokens, seconds + waited, factor, loss, ce, separation, count, grad_norm)
+            self.state.pending.append(figures)
         self._unfetched.clear()
 
     def _check(self, step: int, row: list[float]) -> None:
@@ -209,8 +212,8 @@ class Training:
             "lr": pending[-1].lr_factor * self.config.optimizer.lr,
             "tokens_per_second": tokens / sum(step.seconds for step in pending),
         }
-        if self.objective.js_weight > 0:
-            row["train_js"] = sum(step.separation for step in pending) / tokens
+        if count := sum(step.separation_count for step in pending):
+            row[f"train_{self.objective.kind.name}"] = sum(step.separation for step in pending) / count
         if norms:
             row["grad_norm"] = norms[-1]
         if len(norms) < len(pending):

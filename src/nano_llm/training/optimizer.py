@@ -14,15 +14,21 @@ class Optimizer:
 
     Every trainable parameter is in exactly one group; a group's ``peak_lr`` times the factor given to `step`
     is its learning rate.
+
+    Args:
+        config: Kind and settings.
+        model: What is trained.
+        objective: What is minimised; parameters of its own are trained too, without decay.
     """
 
-    def __init__(self, config: OptimizerConfig, model: nn.Module) -> None:
+    def __init__(self, config: OptimizerConfig, model: nn.Module, objective: nn.Module | None = None) -> None:
         self.grad_clip = config.grad_clip
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        undecayed = [] if objective is None else list(objective.parameters())
+        self.parameters = [p for p in model.parameters() if p.requires_grad] + undecayed
         matrices = hidden_matrices(model) if isinstance(config, MuonConfig) else []
         taken = {id(p) for p in matrices}
         rest = [(name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in taken]
-        self._optimizers: list[torch.optim.Optimizer] = [_adamw(config, rest)]
+        self._optimizers: list[torch.optim.Optimizer] = [_adamw(config, rest, undecayed)]
         if isinstance(config, MuonConfig):
             self._optimizers.append(_muon(config, matrices))
         for group in self._groups():
@@ -90,12 +96,14 @@ def hidden_matrices(model: nn.Module) -> list[Tensor]:
     ]
 
 
-def _adamw(config: OptimizerConfig, named: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+def _adamw(
+    config: OptimizerConfig, named: list[tuple[str, nn.Parameter]], undecayed: list[nn.Parameter]
+) -> torch.optim.Optimizer:
     decayed = [p for _, p in named if config.decay is Decay.all or _is_matrix(p)]
     ids = {id(p) for p in decayed}
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": [p for _, p in named if id(p) not in ids], "weight_decay": 0.0},
+        {"params": [p for _, p in named if id(p) not in ids] + undecayed, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],

@@ -17,7 +17,9 @@ class StepFigures:
     ce: float
     """Sum over the step's targets, in nats."""
     separation: float
-    """Sum of the heads' divergence over the step's targets, in nats."""
+    """Sum of the objective's separation term, in nats."""
+    separation_count: float
+    """Summands of the term: targets, windows or pairs, as its kind has it; 0 without a term."""
     grad_norm: float | None
     """Before clipping; None where fp16 overflowed and the step was skipped."""
 

@@ -10,8 +10,9 @@ from nano_llm.objective import Objective
 from nano_llm.training.machine import Machine
 from nano_llm.training.optimizer import Optimizer
 
-MEASURED = ("loss", "ce", "separation", "grad_norm")
-"""What `train_step` measures: the loss, sums of nats and of the heads' divergence, the gradient's norm unclipped."""
+MEASURED = ("loss", "ce", "separation", "separation_count", "grad_norm")
+"""What `train_step` measures: the loss, sums of nats and of the separation term with the number of its summands (0
+where there is no term), the gradient's norm unclipped."""
 
 
 def train_step(
@@ -28,21 +29,22 @@ def train_step(
     The denominators are counted over all micro-batches before the first forward pass.
 
     Returns:
-        The values named in `MEASURED`, on the device, shape [4]; fetching them is the caller's synchronisation.
+        The values named in `MEASURED`, on the device, shape [5]; fetching them is the caller's synchronisation.
     """
-    counts = [objective.counts(batch.targets_BT) for batch in batches]
+    counts = [objective.counts(batch) for batch in batches]
     window_counts = {name: torch.stack([count[name] for count in counts]).sum() for name in counts[0]}
     measured = torch.zeros(len(MEASURED), device=machine.device)
     for batch in batches:
         moved = batch.to(machine.device)
         with machine.autocast():
             logits_BTKV = model(moved.inputs_BT)
-        terms = objective.terms(logits_BTKV, moved.targets_BT, moved.treatment_B)
+        terms = objective.terms(logits_BTKV, moved)
         loss = objective.loss(terms, window_counts)
         scaler.scale(loss).backward()
-        separation = terms["js"].total if "js" in terms else torch.zeros_like(loss)
-        measured[:3] += torch.stack([loss, terms["ce"].total, separation]).detach()
+        measured[:2] += torch.stack([loss, terms["ce"].total]).detach()
+        if (separation := terms.get(objective.kind.name)) is not None:
+            measured[2:4] += torch.stack([separation.total, separation.count]).detach()
     optimizer.unscale(scaler)
-    measured[3] = optimizer.clip()
+    measured[4] = optimizer.clip()
     optimizer.step(lr_factor, scaler)
     return measured
