@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nano_llm.data.arrays import Float32Array, IntArray, load_array, save_array
+from nano_llm.data.arrays import Float32Array, FloatArray, IntArray, load_array, save_array
 from nano_llm.data.review import Review
 
 _FILES = {
@@ -83,7 +83,7 @@ class Split:
         )
 
 
-def inverse_propensity(treatment_R: IntArray, propensity_R: Float32Array) -> Float32Array:
+def inverse_propensity(treatment_R: IntArray, propensity_R: Float32Array) -> FloatArray:
     """Return T/(2e) + (1-T)/(2(1-e)), the weights whose mean is 1 and that undo the choice of the treatment."""
     chance_R = np.where(treatment_R == 1, propensity_R, 1 - propensity_R).astype(np.float64)
     return 0.5 / chance_R
