@@ -199,7 +199,7 @@ def ceiling(judge: LinearJudge, texts: Sequence[str], labels: ArrayLike, num_cha
 def _terms(text: str) -> list[str]:
     """Return the words of a text and its pairs of neighbouring words, repeated as they occur."""
     words = _WORD.findall(text.lower().replace("<br />", " "))
-    return [*words, *(f"{first} {second}" for first, second in itertools.pairwise(words))]
+    return [*words, *map(" ".join, itertools.pairwise(words))]
 
 
 def _counts(texts: Iterable[str], vocabulary: dict[str, int]) -> scipy.sparse.csr_array:
@@ -207,7 +207,7 @@ def _counts(texts: Iterable[str], vocabulary: dict[str, int]) -> scipy.sparse.cs
     columns: list[int] = []
     first = [0]
     for text in texts:
-        columns += [vocabulary[term] for term in _terms(text) if term in vocabulary]
+        columns += [column for column in map(vocabulary.get, _terms(text)) if column is not None]
         first.append(len(columns))
     shape = (len(first) - 1, len(vocabulary))
     place = np.array(columns, np.int32), np.array(first, np.int32)  # liblinear takes no wider ones
