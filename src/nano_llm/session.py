@@ -246,7 +246,7 @@ class Session:
         if PAIRS not in self._data.windows:
             raise DataError(
                 f"model.separation.kind=cad_pairs learns from minimal pairs, and data={self._config.data.name} has "
-                "none. Take data=scm with data.num_pairs above 0, or another kind."
+                "none. Set data.num_pairs above 0 (data=imdb needs data.cad too), or take another kind."
             )
         return self._data.windows[PAIRS]
 

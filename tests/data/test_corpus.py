@@ -226,3 +226,15 @@ def test_the_official_splits_share_one_movie_which_validation_and_test_lose(
     seen = [{review.movie for review in found} for found in corpus.splits.values()]
     assert sum(map(len, seen)) == len(set.union(*seen))
     assert corpus.dropped == {"reviews_of_shared_movies": 23}
+
+
+def test_training_pairs_come_from_cad_negative_and_positive_in_turn(
+    small_imdb: Path, imdb_config: MakeConfig, fair: ProtocolConfig, write_cad: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [("Positive", "A fine film", "3"), ("Negative", "A dull film", "3")]
+    folder = write_cad(tmp_path / "cad", train=[*rows, ("Negative", "bad", "4"), ("Positive", "good", "4")])
+    config = imdb_config(path=str(small_imdb), cad=str(folder), num_pairs=1)
+    assert [review.text for review in read_corpus(config, fair).pairs] == ["A dull film", "A fine film"]
+    assert "cad" in corpus_source(config)
+    with pytest.raises(DataError, match=r"num_pairs=3.*has 2"):
+        read_corpus(replace(config, num_pairs=3), fair)

@@ -318,6 +318,11 @@ class DataConfig:
     max_validation_reviews: int | None = setting("cap on validation reviews, stratified; null: all", at_least=2)
     max_test_reviews: int | None = setting("cap on test reviews, stratified; null: all", at_least=2)
     max_review_chars: int | None = setting("longer reviews are cut at words into several; null: no cap", at_least=1)
+    num_pairs: int = setting(
+        "minimal pairs for model.separation.kind=cad_pairs: structural twins, or CAD's training pairs",
+        at_least=0,
+        absent=0,
+    )
     split_seed: int = setting("seed of caps and of the validation split", at_least=0)
     prepared: str | None = setting(
         "folder written by `nano-llm prepare`, used as it is; null: the cache", volatile=True
@@ -369,7 +374,6 @@ class ScmConfig(DataConfig):
     num_train: int = setting("training reviews to sample", at_least=2)
     num_validation: int = setting("validation reviews to sample", at_least=2)
     num_test: int = setting("test reviews to sample", at_least=2)
-    num_pairs: int = setting("structural twins to sample for model.separation.kind=cad_pairs", at_least=0, absent=0)
     lexicon: ScmLexicon = setting("word lists and templates: tiny | default")
     confounding: float = setting("kappa: how strongly the topic drives the sentiment", at_least=0)
     overlap: float = setting("P(T=1|Z) is clipped to [overlap, 1 - overlap]; 0: no clip", at_least=0, below=0.5)

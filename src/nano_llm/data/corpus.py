@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from nano_llm.config.schema import DataConfig, ImdbConfig, ProtocolConfig, ScmConfig, ScmTopic
 from nano_llm.data import scm
-from nano_llm.data.cad import cad_source, excluded_rows, read_cad
+from nano_llm.data.cad import cad_source, excluded_rows, read_cad, read_members
 from nano_llm.data.clean import clean
 from nano_llm.data.imdb import OFFICIAL_SPLITS, imdb_source, read_imdb
 from nano_llm.data.movies import movies_source, read_movies
@@ -51,7 +51,8 @@ def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
             published["test"], dropped["reviews_of_shared_movies"] = _without_movies_of_train(published)
         rows = _imdb_splits(published, data, protocol.validation_reviews)
         reviews = {name: _cleaned(_capped(data, name, found)) for name, found in rows.items()}
-        return Corpus({name: _cut(found, data) for name, found in reviews.items()}, None, (None,), dropped)
+        splits = {name: _cut(found, data) for name, found in reviews.items()}
+        return Corpus(splits, None, (None,), dropped, _cad_pairs(data))
     raise TypeError(f"no corpus for {type(data).__name__}")
 
 
@@ -64,7 +65,7 @@ def corpus_source(data: DataConfig) -> dict[str, Any]:
     if not isinstance(data, ImdbConfig):
         return {"kind": "scm"}
     source: dict[str, Any] = dict(imdb_source(data))
-    if data.exclude_cad:
+    if data.exclude_cad or data.num_pairs:
         source["cad"] = cad_source(data.cad)
     if data.movies is not None:
         source["movies"] = movies_source(data.movies)
@@ -134,6 +135,16 @@ def _imdb_splits(
             "protocol.validation_reviews, or leave data.movies unset."
         )
     return {"train": train, "validation": _pick(held_out, chosen), "test": _pick(held_out, rest)}
+
+
+def _cad_pairs(data: ImdbConfig) -> list[Review]:
+    """Return the first training pairs of CAD, negative and positive in turn."""
+    if not data.num_pairs:
+        return []
+    pairs = read_members(data.cad, "train")
+    if data.num_pairs > len(pairs):
+        raise DataError(f"data.num_pairs={data.num_pairs}: CAD has {len(pairs)} training pairs; ask for fewer.")
+    return [review for pair in pairs[: data.num_pairs] for review in pair]
 
 
 def _capped(data: DataConfig, split: str, reviews: list[Review]) -> list[Review]:
