@@ -134,7 +134,6 @@ def test_learners_with_two_outcomes_train_on_the_command_alone(run: Run, tmp_pat
     assert summary["metrics"]["val_js"] > 0
 
 
-@pytest.mark.xfail(strict=True, reason="the objective rewards separation of two heads on one trunk only")
 @pytest.mark.parametrize("model", ["s_plus", "t_learner"])
 def test_separation_is_part_of_what_every_learner_minimises(run: Run, model: str) -> None:
     summary = run(f"model={model}", "model.separation.kind=js", "model.separation.weight=0.5", "trainer.max_steps=2")

@@ -73,7 +73,9 @@ def test_model_choices_bring_their_own_schema() -> None:
 def test_a_setting_of_another_choice_is_refused_and_located() -> None:
     (problem,) = problems("model=vanilla", "model.separation.weight=1")
     assert "model.separation.weight=1" in problem
-    assert "exists with model=s_plus, model=t_learner, model=tarnet, model=tarnet_symmetric" in problem
+    assert (
+        "exists with model=s_plus, model=t_learner, model=tarnet, model=tarnet_ipw, model=tarnet_symmetric" in problem
+    )
 
 
 def test_all_problems_are_reported_at_once() -> None:
@@ -163,7 +165,7 @@ def test_sweeps_are_explained_value_by_value() -> None:
 
 def test_a_choice_that_does_not_fit_another_is_named() -> None:
     (problem,) = problems("model=vanilla", "model/readout=two_head")
-    assert "goes with model=tarnet or model=tarnet_symmetric" in problem
+    assert "goes with model=tarnet or model=tarnet_ipw or model=tarnet_symmetric" in problem
 
 
 @pytest.mark.parametrize("readout", ["tied", "mlp"])

@@ -19,6 +19,7 @@ from nano_llm.config.schema import (
     QueryInit,
     SingleHeadConfig,
 )
+from nano_llm.data.batches import Batch
 from nano_llm.errors import ConfigError
 from nano_llm.model.language_model import Decoder, DecoderPair, LanguageModel, TreatedDecoder, build_language_model
 from nano_llm.objective import Objective
@@ -154,8 +155,10 @@ def twin(model: nn.Module) -> Decoder:
 def factual_gradients(model: LanguageModel, tokens: Tensor, treatment: Tensor) -> dict[str, Tensor]:
     """Gradients of the summed nats of the factual outcome, by the training objective."""
     objective = Objective(composed("model=vanilla").model, LossAverage.token)
+    rows = torch.arange(len(tokens))
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], treatment, torch.ones_like(rows), rows, torch.full(rows.shape, 0.5))
     model.zero_grad()
-    objective.terms(model(tokens[:, :-1]), tokens[:, 1:], treatment)["ce"].total.backward()
+    objective.terms(model(batch.inputs_BT), batch)["ce"].total.backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
