@@ -29,3 +29,10 @@ def root(interval: Interval) -> Interval:
     """Return the interval of the square root."""
     value, low, high = (math.sqrt(max(bound, 0.0)) for bound in (interval.value, interval.low, interval.high))
     return Interval(value, low, high, interval.n, interval.num_clusters)
+
+
+def absolute(interval: Interval) -> Interval:
+    """Return the interval of the absolute value: from 0 if the signed one holds 0."""
+    low, high = sorted((abs(interval.low), abs(interval.high)))
+    holds_zero = interval.low <= 0 <= interval.high
+    return Interval(abs(interval.value), 0.0 if holds_zero else low, high, interval.n, interval.num_clusters)
