@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -184,6 +185,31 @@ def test_different_code_is_warned_of(study: Path) -> None:
     file = study / "tarnet-aaaaaaaaaaaa/seed-0/environment.json"
     file.write_text(json.dumps({"git": {"commit": "decaf", "dirty": False}}))
     assert "different code" in write_report(study).text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=tarnet", "sweep.seeds=3"],
+        ["sweep.rows=['model=vanilla','model=tarnet']"],
+        ["data.path=a=b&c", "name=it's", "data.path=/with space/$HOME", "seed=range(0,5)", "data.path=~/x|y`z`#!"],
+    ],
+)
+def test_a_printed_command_means_to_a_shell_what_was_typed(study: Path, words: list[str]) -> None:
+    manifest = json.loads((study / "sweep.json").read_text())
+    (study / "sweep.json").write_text(json.dumps(manifest | {"commands": [words]}))
+    write_report(study)
+    (command,) = re.findall(r"^python .*$", (study / "report/REPRODUCE.md").read_text(), re.MULTILINE)
+    assert shlex.split(command) == ["python", "-m", "nano_llm.run", "-m", *words]
+
+
+def test_what_the_runs_do_not_tell_of_their_data_is_said(study: Path) -> None:
+    (study / "tarnet-aaaaaaaaaaaa/seed-0/data.json").write_text('{"fingerprint": "feedbead"}')
+    write_report(study)
+    text = (study / "report/REPRODUCE.md").read_text()
+    assert "# data feedbead\n# data not recorded: 4 of 5 runs" in text  # the sixth has not begun
+    assert "# commit c0ffee\n#" in text
+    assert "commit not recorded" not in text
 
 
 def test_the_command_prints_and_writes_elsewhere(

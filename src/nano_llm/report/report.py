@@ -1,6 +1,7 @@
 """The report of a study: tables, figures, one page. The same files give the same bytes."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,14 +168,16 @@ def _notes(arms: list[Arm]) -> list[str]:
 
 def _reproduce(collected: Study, runs: pd.DataFrame) -> str:
     """Return the commands that made the runs, and what they ran on."""
-    commands = [f"python -m nano_llm.run -m {' '.join(map(_quoted, words))}" for words in collected.commands]
-    commits = [f"# commit {commit}" for commit in sorted(runs["commit"].dropna().unique())]
-    prints = [f"# data {fingerprint}" for fingerprint in sorted(runs["fingerprint"].dropna().unique())]
-    return "\n".join([*commits, *prints, *commands])
+    commands = [shlex.join(["python", "-m", "nano_llm.run", "-m", *words]) for words in collected.commands]
+    return "\n".join([*_origins(runs, "commit", "commit"), *_origins(runs, "fingerprint", "data"), *commands])
 
 
-def _quoted(word: str) -> str:
-    return f"'{word}'" if set(word) & set(' ()[]{}*,;"$') and "'" not in word else word
+def _origins(runs: pd.DataFrame, column: str, word: str) -> list[str]:
+    """Return a comment for each commit or fingerprint of the data, and one for the runs whose files name none."""
+    lines = [f"# {word} {value}" for value in sorted(runs[column].dropna().unique())]
+    begun = runs.loc[runs["state"] != "queued", column]
+    num_unknown = int(begun.isna().sum())
+    return [*lines, f"# {word} not recorded: {num_unknown} of {len(begun)} runs"] if num_unknown else lines
 
 
 def _latex(comparison: pd.DataFrame) -> str:
