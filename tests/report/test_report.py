@@ -116,16 +116,6 @@ def test_names_of_runs_cannot_inject_markup(tmp_path: Path) -> None:
     assert "<script>" not in write_report(tmp_path).page.read_text()
 
 
-def test_published_figures_stand_beside_the_same_run_only(tmp_path: Path) -> None:
-    for folder, parameters in (("same", 20_040_768), ("other", 1000)):
-        write_run(
-            tmp_path / folder, "counterfactual_repeat_20m", protocol="reference", parameters=parameters, val_ce=1.66,
-            val_objective=1.64,
-        )  # fmt: skip
-    assert "-0.01" in write_report(tmp_path / "same").text
-    assert "published" not in write_report(tmp_path / "other").text
-
-
 @pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "cell.json", "environment.json", "status.json"])
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", None])
 def test_a_damaged_file_costs_only_what_it_held(study: Path, name: str, content: bytes | None) -> None:

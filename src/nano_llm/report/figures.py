@@ -51,11 +51,13 @@ STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "legend.frameon": False,
 }
+MINUTES = ("minutes of training", 60.0)
+"""Label of an axis, and what its unit is in that of the files."""
 COSTS = (
-    ("cost_time", "training_seconds", "minutes of training", 60.0),
+    ("cost_time", "training_seconds", *MINUTES),
     ("cost_parameters", "parameters", "parameters (thousand)", 1e3),
 )
-AXES = {"step": ("step", 1.0), "tokens": ("trained tokens (million)", 1e6), "training_seconds": ("minutes", 60.0)}
+AXES = {"step": ("step", 1.0), "tokens": ("trained tokens (million)", 1e6), "training_seconds": MINUTES}
 
 
 def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
@@ -68,7 +70,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
             labelled = curves.merge(runs[["folder", "arm", "state"]].assign(corpus=corpus), on="folder")
             metric = next((name for name in ("val_bpb", "val_ce") if name in labelled), None)
             if metric is not None and labelled[metric].notna().any():
-                figures |= {f"curve_{axis}": _svg(_curve(labelled, axis, metric, styles)) for axis in AXES}
+                figures |= _curves(labelled, metric, styles)
         finished = runs[runs["state"] == "finished"]
         figures |= {name: _svg(figure) for name, figure in _weights(finished).items()}
         for name, column, label, unit in COSTS:
@@ -85,9 +87,16 @@ def _styles(arms: Sequence[str]) -> dict[str, Style]:
     }
 
 
-def _curve(curves: pd.DataFrame, axis: str, metric: str, styles: dict[str, Style]) -> Figure:
+def _curves(labelled: pd.DataFrame, metric: str, styles: dict[str, Style]) -> dict[str, str]:
+    """Draw every arm against each thing that it has spent."""
+    spent = [axis for axis in AXES if axis in labelled]
+    rows = labelled.dropna(subset=[metric, *spent])
+    means = mean_curves(rows, [metric, *(axis for axis in spent if axis != "step")])
+    return {f"curve_{axis}": _svg(_curve(rows, means, axis, metric, styles)) for axis in spent}
+
+
+def _curve(rows: pd.DataFrame, means: pd.DataFrame, axis: str, metric: str, styles: dict[str, Style]) -> Figure:
     """Draw a figure of every arm against what it has spent, a panel for each corpus."""
-    rows = curves.dropna(subset=[metric, axis])
     groups = [group for _, group in rows.groupby("corpus", sort=False)]
     num_arms = rows["arm"].nunique()
     inside = all(group["arm"].nunique() <= MAX_LEGEND for group in groups)
@@ -97,7 +106,11 @@ def _curve(curves: pd.DataFrame, axis: str, metric: str, styles: dict[str, Style
     panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
     label, unit = AXES[axis]
     for axes, group in zip(panels, groups, strict=True):
-        _panel(axes, group.assign(spent=group[axis] / unit), metric, styles)
+        if group["folder"].nunique() <= MAX_SEED_LINES:
+            _seeds(axes, group, axis, unit, metric, styles)
+        for arm, mean in means[means["arm"].isin(group["arm"])].groupby("arm", sort=False):
+            axes.plot(mean[axis] / unit, mean[metric], linewidth=1.6, label=str(arm), **styles[str(arm)])
+        axes.set_ylabel(_with_unit(metric))
         if inside:
             axes.legend(fontsize=8)
     panels[-1].set_xlabel(label)
@@ -108,30 +121,27 @@ def _curve(curves: pd.DataFrame, axis: str, metric: str, styles: dict[str, Style
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, metric: str, styles: dict[str, Style]) -> None:
-    """Draw the arms of one corpus: the mean over seeds, and each seed faintly."""
-    show_seeds = rows["folder"].nunique() <= MAX_SEED_LINES
+def _seeds(axes: Axes, rows: pd.DataFrame, axis: str, unit: float, metric: str, styles: dict[str, Style]) -> None:
+    """Draw each seed of every arm faintly."""
     for arm, group in rows.groupby("arm", sort=False):
-        style = styles[str(arm)]
-        if show_seeds and group["folder"].nunique() > 1:
+        if group["folder"].nunique() > 1:
             for _, run in group.groupby("folder", sort=False):
-                axes.plot(run["spent"], run[metric], color=style["color"], alpha=0.25, linewidth=0.8)
-        mean = mean_curve(group, metric)
-        axes.plot(mean["spent"], mean[metric], linewidth=1.6, label=str(arm), **style)
-    axes.set_ylabel(_with_unit(metric))
+                colour = styles[str(arm)]["color"]
+                axes.plot(run[axis] / unit, run[metric], color=colour, alpha=0.25, linewidth=0.8)
 
 
-def mean_curve(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return an arm's mean over seeds, at the steps that all of them have; columns ``spent`` and the figure.
+def mean_curves(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the mean over seeds of some columns, a row for each arm and each step that all of its seeds have.
 
     Seeds that ended early, or at another step, would else pull the mean where they come and go. Seeds that did not
     finish are left out as soon as one did.
     """
-    finished = rows[rows["state"] == "finished"]
-    used = finished if len(finished) else rows
-    steps = used.groupby("step")
-    means = steps[["spent", metric]].mean()
-    return means[steps["folder"].nunique() == used["folder"].nunique()]
+    finished = rows["state"] == "finished"
+    used = rows[finished | ~finished.groupby(rows["arm"]).transform("any")]
+    points = used.groupby(["arm", "step"], sort=False)
+    num_seeds = points["folder"].nunique()
+    wanted = num_seeds.index.get_level_values("arm").map(used.groupby("arm")["folder"].nunique())
+    return points[list(columns)].mean()[num_seeds == wanted].reset_index()
 
 
 def _stacked(number: int) -> tuple[float, float]:
@@ -180,16 +190,18 @@ def _weight(finished: pd.DataFrame, metric: str) -> Figure:
 
 def _bars(finished: pd.DataFrame, column: str, label: str, unit: float, styles: dict[str, Style]) -> Figure:
     """Draw a cost of every arm: the mean as a bar, each seed as a dot."""
-    groups = [(str(arm), values.dropna() / unit) for arm, values in finished.groupby("arm", sort=False)[column]]
-    names = [textwrap.fill(arm, LABEL_WIDTH) for arm, _ in groups]
+    costs = finished[column] / unit
+    means = costs.groupby(finished["arm"], sort=False).mean()
+    names = [textwrap.fill(str(arm), LABEL_WIDTH) for arm in means.index]
+    places = {arm: place for place, arm in enumerate(means.index)}
     height = 0.8 + sum(0.1 + 0.15 * (1 + name.count("\n")) for name in names)
     figure = Figure(figsize=(SIZE[0], max(1.6, height)), layout="constrained")
     axes = figure.add_subplot()
-    for i, (arm, values) in enumerate(groups):
-        colour = styles[arm]["color"]
-        axes.barh(i, values.mean(), color=colour, alpha=0.55, height=0.65)
-        axes.plot(values, [i] * len(values), ".", color=colour, markersize=5)
-    axes.set_yticks(range(len(groups)), names, fontsize=8)
+    colours = [styles[str(arm)]["color"] for arm in means.index]
+    axes.barh(range(len(names)), means, color=colours, alpha=0.55, height=0.65)
+    rows = [places[arm] for arm in finished["arm"]]
+    axes.scatter(costs, rows, s=8, c=[colours[row] for row in rows], linewidths=0)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(label)

@@ -20,10 +20,12 @@ from nano_llm.report.table import (
     comparison_table,
     differences_table,
     failures_table,
+    missing_differences,
     numbers_table,
+    title_of,
 )
 
-SHOWN = ("val_ce", "val_bpb", "test_bpb", "val_js", "training_seconds", "ours - published")
+SHOWN = ("val_ce", "val_bpb", "test_bpb", "val_js", "training_seconds", "published best CE", "ours - published best CE")
 """Columns of the table for a terminal."""
 
 
@@ -69,7 +71,7 @@ def write_report(study: Path, to: Path | None = None, baseline: str | None = Non
     comparison = comparison_table(arms)
     write_text(folder / "table.csv", numbers_table(arms).to_csv(index=False, lineterminator="\n"))
     write_text(folder / "table.tex", _latex(comparison))
-    warnings = _warnings(runs)
+    warnings = [*missing_differences(runs, baseline), *_warnings(runs)]
     markdown = _markdown(comparison, differences, failures, [counts, *warnings, *_notes(arms), footer])
     write_text(folder / "table.md", markdown)
     reproduce = _reproduce(collected, runs)
@@ -149,21 +151,24 @@ def _warnings(runs: pd.DataFrame) -> list[str]:
 def _notes(arms: list[Arm]) -> list[str]:
     """Explain the columns."""
     names = dict.fromkeys(name for arm in arms for name in arm.estimates)
-    meanings = "; ".join(
-        f"{name}: {METRICS[name].meaning}" + (f" ({METRICS[name].unit})" if METRICS[name].unit else "")
-        for name in names
-        if name in METRICS
-    )
+    meanings = "; ".join(_meaning(name) for name in names if name in METRICS)
     notes = [
         "Mean over seeds [95 % t-interval]; a single seed has no interval. n: finished of planned seeds. Figures are "
         f"those of the best checkpoint, final val_ce is the last validation's. {meanings}."
     ]
-    if any("published CE" in arm.facts for arm in arms):
+    if any("published best CE" in arm.facts for arm in arms):
         notes.append(
-            "Published CE: one seed of the reference system. For two heads it includes the separation term, so our "
-            "val_objective is set against it."
+            "Published: one seed of the reference system; its hours are wall time. For two heads its CE includes the "
+            "separation term, so our val_objective is set against it; its PPL is the exponential of its best CE."
         )
     return notes
+
+
+def _meaning(name: str) -> str:
+    """Explain a column under its title; that of time already names its unit."""
+    metric = METRICS[name]
+    unit = f" ({metric.unit})" if metric.unit and name != "training_seconds" else ""
+    return f"{title_of(name).removesuffix(metric.better.value).strip()}: {metric.meaning}{unit}"
 
 
 def _reproduce(collected: Study, runs: pd.DataFrame) -> str:
