@@ -185,20 +185,19 @@ def test_different_code_is_warned_of(study: Path) -> None:
     assert "different code" in write_report(study).text
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
+def test_a_printed_command_means_to_a_shell_what_was_typed(study: Path) -> None:
+    typed = [
         ["model=tarnet", "sweep.seeds=3"],
         ["sweep.rows=['model=vanilla','model=tarnet']"],
         ["data.path=a=b&c", "name=it's", "data.path=/with space/$HOME", "seed=range(0,5)", "data.path=~/x|y`z`#!"],
-    ],
-)
-def test_a_printed_command_means_to_a_shell_what_was_typed(study: Path, words: list[str]) -> None:
+    ]
     manifest = json.loads((study / "sweep.json").read_text())
-    (study / "sweep.json").write_text(json.dumps(manifest | {"commands": [words]}))
+    (study / "sweep.json").write_text(json.dumps(manifest | {"commands": typed}))
     write_report(study)
-    (command,) = re.findall(r"^python .*$", (study / "report/REPRODUCE.md").read_text(), re.MULTILINE)
-    assert shlex.split(command) == ["python", "-m", "nano_llm.run", "-m", *words]
+    printed = re.findall(r"^python .*$", (study / "report/REPRODUCE.md").read_text(), re.MULTILINE)
+    assert [shlex.split(line) for line in printed] == [
+        ["python", "-m", "nano_llm.run", "-m", *words] for words in typed
+    ]
 
 
 def test_what_the_runs_do_not_tell_of_their_data_is_said(study: Path) -> None:

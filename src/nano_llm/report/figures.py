@@ -199,8 +199,7 @@ def _bars(finished: pd.DataFrame, column: str, label: str, unit: float, styles: 
     axes = figure.add_subplot()
     colours = [styles[str(arm)]["color"] for arm in means.index]
     axes.barh(range(len(names)), means, color=colours, alpha=0.55, height=0.65)
-    rows = [places[arm] for arm in finished["arm"]]
-    axes.scatter(costs, rows, s=8, c=[colours[row] for row in rows], linewidths=0)
+    axes.scatter(costs, finished["arm"].map(places), s=8, color=INK, linewidths=0)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
