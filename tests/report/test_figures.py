@@ -1,5 +1,7 @@
 """Figures, by what they draw."""
 
+import re
+
 import pandas as pd
 
 from nano_llm.report.figures import draw, mean_curves
@@ -50,3 +52,22 @@ def test_many_names_share_a_panel() -> None:
     )
     figures = draw(runs, pd.DataFrame())
     assert figures["weight_val_ce"].count('id="axes_') == 1
+
+
+def test_a_single_validation_is_a_visible_point() -> None:
+    runs = pd.DataFrame({"folder": ["a"], "arm": ["a"], "state": "finished", "training_seconds": 60.0})
+    one = pd.DataFrame({"folder": ["a"], "step": [60], "tokens": 1, "training_seconds": 1.0, "val_ce": 2.0})
+    many = pd.concat([one.assign(step=step) for step in range(1, 9)])
+    marked, plain = (draw(runs, curves)["curve_step"] for curves in (one, many))
+    marker = re.compile(r'clip-path="[^"]*">\s*<use ')
+    assert marker.search(marked)
+    assert not marker.search(plain)
+
+
+def test_long_names_lie_below_the_figure_and_are_wrapped() -> None:
+    names = [f"tarnet dropout=0.{i} weight=0.0003493 lr=0.001041 muon_lr=0.02509 and more of it" for i in range(3)]
+    runs = pd.DataFrame({"folder": names, "arm": names, "state": "finished", "training_seconds": 60.0})
+    curves = pd.DataFrame({"folder": names, "step": 1, "tokens": 1, "training_seconds": 1.0, "val_ce": 2.0})
+    height = float(re.search(r'viewBox="0 0 \S+ (\S+)"', draw(runs, curves)["curve_step"]).group(1))  # type: ignore[union-attr]
+    short = runs.assign(arm=["a", "b", "c"])
+    assert height > float(re.search(r'viewBox="0 0 \S+ (\S+)"', draw(short, curves)["curve_step"]).group(1))  # type: ignore[union-attr]

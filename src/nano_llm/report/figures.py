@@ -28,6 +28,8 @@ LEGEND_ROW = 0.17  # inches
 MAX_PANELS = 4
 MAX_WEIGHTS = 8  # weights that are shown at equal distances
 MAX_SEED_LINES = 60
+FEW_POINTS = 3  # validations, up to which each is marked
+LEGEND_WIDTH = 60  # characters of a line of a legend below the figure
 LABEL_WIDTH = 24  # characters of a line beside a bar
 SIZE = (4.6, 3.2)  # inches; small, so that it stays readable on a phone
 WEIGHT = "settings.model.separation.weight"
@@ -98,26 +100,30 @@ def _curves(labelled: pd.DataFrame, metric: str, styles: dict[str, Style]) -> di
 def _curve(rows: pd.DataFrame, means: pd.DataFrame, axis: str, metric: str, styles: dict[str, Style]) -> Figure:
     """Draw a figure of every arm against what it has spent, a panel for each corpus."""
     groups = [group for _, group in rows.groupby("corpus", sort=False)]
-    num_arms = rows["arm"].nunique()
-    inside = all(group["arm"].nunique() <= MAX_LEGEND for group in groups)
-    lines = -(-num_arms // 2) if not inside and num_arms <= MAX_LISTED else 0
+    names = [str(arm) for arm in rows["arm"].unique()]
+    short = max(map(len, names)) <= LABEL_WIDTH
+    inside = short and all(group["arm"].nunique() <= MAX_LEGEND for group in groups)
+    lines = 0
+    if not inside and len(names) <= MAX_LISTED:
+        lines = -(-sum(-(-len(name) // LEGEND_WIDTH) for name in names) // (2 if short else 1))
     width, height = _stacked(len(groups))
     figure = Figure(figsize=(width, height + LEGEND_ROW * lines), layout="constrained")
     panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
-    label, unit = AXES[axis]
+    title, unit = AXES[axis]
     for axes, group in zip(panels, groups, strict=True):
         if group["folder"].nunique() <= MAX_SEED_LINES:
             _seeds(axes, group, axis, unit, metric, styles)
         for arm, mean in means[means["arm"].isin(group["arm"])].groupby("arm", sort=False):
-            axes.plot(mean[axis] / unit, mean[metric], linewidth=1.6, label=str(arm), **styles[str(arm)])
+            label = textwrap.fill(str(arm), LEGEND_WIDTH)
+            axes.plot(mean[axis] / unit, mean[metric], linewidth=1.6, label=label, **styles[str(arm)], **_dots(mean))
         axes.set_ylabel(_with_unit(metric))
         if inside:
             axes.legend(fontsize=8)
-    panels[-1].set_xlabel(label)
+    panels[-1].set_xlabel(title)
     if lines:
-        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+        figure.legend(loc="outside lower center", ncols=2 if short else 1, fontsize=7)
     elif not inside:
-        panels[0].set_title(f"{num_arms} arms", fontsize=9, loc="left")
+        panels[0].set_title(f"{len(names)} arms", fontsize=9, loc="left")
     return figure
 
 
@@ -127,7 +133,12 @@ def _seeds(axes: Axes, rows: pd.DataFrame, axis: str, unit: float, metric: str, 
         if group["folder"].nunique() > 1:
             for _, run in group.groupby("folder", sort=False):
                 colour = styles[str(arm)]["color"]
-                axes.plot(run[axis] / unit, run[metric], color=colour, alpha=0.25, linewidth=0.8)
+                axes.plot(run[axis] / unit, run[metric], color=colour, alpha=0.25, linewidth=0.8, **_dots(run))
+
+
+def _dots(curve: pd.DataFrame) -> Style:
+    """Return the markers of a curve: a line through one point would draw nothing."""
+    return {"marker": "o", "markersize": 4} if len(curve) <= FEW_POINTS else {}
 
 
 def mean_curves(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -181,7 +192,7 @@ def _weight(finished: pd.DataFrame, metric: str) -> Figure:
         axes.set_ylabel(_with_unit(metric))
         axes.set_title(str(name), fontsize=9, loc="left")
         if even:
-            axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
+            axes.set_xticks(range(len(weights)), [f"{weight:.3g}" for weight in weights])
         else:
             axes.set_xscale("symlog", linthresh=min(weight for weight in weights if weight > 0))
     panels[-1].set_xlabel("separation weight")
