@@ -28,13 +28,21 @@ if "nano_llm.sweep.child" in sys.orig_argv:
         time.sleep(600)
     elif fault == "sleep":
         time.sleep(600)
-    elif fault == "raise":
+    elif fault in ("raise", "leave", "stuck"):
+        import nano_llm.interruption
         import nano_llm.session
 
-        def explode(*_):
+        def suffer(*_):
+            # The status says `running` by now.
+            if fault == "leave":
+                os._exit(0)
+            if fault == "stuck":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                time.sleep(600)
             raise RuntimeError("the sky has fallen")
 
-        nano_llm.session.prepare = explode
+        nano_llm.interruption.GRACE_SECONDS = 1.0
+        nano_llm.session.prepare = suffer
 '''
 
 
@@ -56,7 +64,7 @@ class SweepCommand:
         self.set_faults({})
 
     def set_faults(self, faults: dict[str, str]) -> None:
-        """Choose what happens to cells, by name of the run's folder: exit, kill, hang, sleep or raise."""
+        """Choose what happens to cells, by name of the run's folder: exit, kill, hang, sleep, raise, leave, stuck."""
         self._faults.write_text(json.dumps(faults))
 
     def start(self, *overrides: str) -> "subprocess.Popen[str]":
