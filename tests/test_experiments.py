@@ -87,6 +87,7 @@ def test_table512_has_the_published_sizes() -> None:
         assert expected_parameters(config.model, config.scale, config.data.tokenizer.vocab_size) == published.parameters
 
 
+@pytest.mark.filterwarnings("ignore:Deprecated API features")  # of SQLAlchemy, when Optuna is imported
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_settings_that_an_experiment_searches_exist(experiment: str) -> None:
     with composing():

@@ -56,7 +56,7 @@ class SweepCommand:
         self._cache = cache
         (folder / "site").mkdir(exist_ok=True)
         (folder / "site/sitecustomize.py").write_text(FAULTS)
-        self._variables = {
+        self.variables = {
             **os.environ,
             "PYTHONPATH": f"{folder / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
             "TEST_FAULTS": str(self._faults),
@@ -71,7 +71,7 @@ class SweepCommand:
         common = ["study=study", f"paths.outputs={self.outputs}", f"paths.cache={self._cache}"]
         return subprocess.Popen(
             [sys.executable, "-m", "nano_llm.run", "-m", *TINY_RUN, *common, *overrides],
-            env=self._variables,
+            env=self.variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

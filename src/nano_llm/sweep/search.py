@@ -59,7 +59,7 @@ def search(settings: dict[str, Any], surroundings: dict[str, Any], overrides: Se
     folder = Path(master.hydra.sweep.dir)
     try:
         with held(folder), Interruption() as interruption:
-            study = _search(wanted, surroundings, overrides, interruption, console)
+            study = _search(wanted, surroundings, space, interruption, console)
     except Interrupted as interrupted:
         exit_interrupted(interrupted.reason, speaker(console))
     _conclude(study, wanted["n_trials"], console)
@@ -68,7 +68,7 @@ def search(settings: dict[str, Any], surroundings: dict[str, Any], overrides: Se
 def _search(
     settings: dict[str, Any],
     surroundings: dict[str, Any],
-    overrides: Sequence[str],
+    space: Space,
     interruption: Interruption,
     console: Console,
 ) -> optuna.Study:
@@ -89,7 +89,7 @@ def _search(
         missing = max(0, settings["n_trials"] - len(_finished(study)))
         speaker(console)(_counts(settings["n_trials"], missing))
         if missing:
-            _run(study, {**settings, "n_trials": missing}, surroundings, overrides)
+            _run(study, {**settings, "n_trials": missing}, surroundings, space)
     finally:
         with interruption.patiently():
             if missing:
@@ -100,17 +100,18 @@ def _search(
     return study
 
 
-def _run(study: optuna.Study, settings: dict[str, Any], surroundings: dict[str, Any], overrides: Sequence[str]) -> None:
+def _run(study: optuna.Study, settings: dict[str, Any], surroundings: dict[str, Any], space: Space) -> None:
     """Run the missing trials, with a sampler that has not drawn the known ones."""
     known = len(study.trials)
     seed = settings["sampler"].get("seed")
     sampler = instantiate(settings["sampler"], **({} if seed is None else {"seed": seed + known}))
     num_ended = len(_ended(study))
-    loop = OptunaSweeperImpl(**{**settings, "sampler": sampler})
+    # The loop lets a fixed value win over a distribution, wherever they come from; the space has settled that already.
+    loop = OptunaSweeperImpl(**{**settings, "sampler": sampler, "params": None})
     loop.setup(**surroundings)
     loop.job_idx = known
     try:
-        loop.sweep(list(overrides))
+        loop.sweep(space.overrides())
     except ValueError:
         # At its end the loop asks for the best trial, also when every trial has failed; `_conclude` says so.
         if _finished(study) or len(_ended(study)) - num_ended < loop.n_trials:

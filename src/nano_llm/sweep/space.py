@@ -24,6 +24,10 @@ class Space:
     fixed: list[str]
     """Overrides of every trial."""
 
+    def overrides(self) -> list[str]:
+        """Return the command line that spans the space, each setting once."""
+        return [*self.fixed, *(f"{name}={words}" for name, words in self.words.items())]
+
     def corners(self) -> list[list[str]]:
         """Return the overrides of the points where every setting has its first or lowest, and its last or highest."""
         ends = {name: _ends(distribution) for name, distribution in self.searched.items()}
