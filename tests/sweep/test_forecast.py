@@ -40,6 +40,17 @@ def test_without_prepared_data_every_window_counts_in_full(tmp_path: Path) -> No
     assert made.tokens == 12 * 8 * 2 * one.config.data.window_length
     assert made.seconds == pytest.approx(made.tokens * FLOPS_PER_PARAMETER * made.parameters / (EFFICIENCY * SPEED))
     assert not (tmp_path / "cache").exists()
+    console = Console(width=80, record=True)
+    console.print(show_forecast(Plan(one.path.parent.parent, sweep_settings(), [one])), soft_wrap=True)
+    assert f"≤ {made.tokens:,}" in (text := console.export_text())
+    assert "≤ until the data are prepared" in " ".join(text.split())
+
+
+def test_overrides_are_whole_also_on_a_narrow_screen(tmp_path: Path) -> None:
+    cells = [cell(tmp_path, f"model.separation.weight={weight}") for weight in (0, 0.125)]
+    console = Console(width=80, record=True)
+    console.print(show_forecast(Plan(cells[0].path.parent.parent, sweep_settings(), cells)), soft_wrap=True)
+    assert f"{cells[1].label}: model.separation.weight=0.125\n" in console.export_text()
 
 
 def test_the_tightest_budget_counts_and_epochs_need_prepared_data(tmp_path: Path) -> None:
@@ -70,7 +81,7 @@ def test_the_speed_of_a_finished_seed_gives_the_minutes(tmp_path: Path) -> None:
     (known.path / "summary.json").write_text(json.dumps({"tokens_per_second": 100.0}))
     assert forecast(wanted, {}).seconds == pytest.approx(360.0)
     console = Console(width=300, record=True)
-    console.print(show_forecast(Plan(wanted.path.parent.parent, sweep_settings(), [wanted])))
+    console.print(show_forecast(Plan(wanted.path.parent.parent, sweep_settings(), [wanted])), soft_wrap=True)
     text = console.export_text()
     assert "36,000" in text
     assert "6.0" in text

@@ -47,7 +47,7 @@ def run_sweep(plan: Plan, command: Sequence[str], launch: Launch, console: Conso
         SystemExit: Status 130 or 143 after SIGINT or SIGTERM; the same command goes on.
     """
     if plan.settings.dry_run:
-        console.print(show_forecast(plan))
+        console.print(show_forecast(plan), highlight=False, markup=False, soft_wrap=True)
         return
     say = speaker(console)
     try:
