@@ -118,7 +118,6 @@ UNTESTED_ALONE = {
     "report/figures.py": "in report/test_report",
     "sweep/cell.py": "in sweep/test_sweep",
     "sweep/child.py": "in sweep/test_sweep",
-    "sweep/forecast.py": "in sweep/test_sweep",
     "sweep/hydra.py": "in sweep/test_sweep",
     "sweep/manifest.py": "in sweep/test_sweep",
     "sweep/plan.py": "in sweep/test_sweep",

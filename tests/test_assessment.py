@@ -40,6 +40,7 @@ def test_a_run_ends_with_the_quick_suite_and_the_command_repeats_it(
         assert figure["low"] <= figure["value"] <= figure["high"]
         assert figure["unit"] == METRICS[name].unit
     assert len(pd.read_parquet(folder / "evaluation/truth.parquet")) == 30
+    assert len(records["divergence"]["by_position"]) == 10
     before = {path.name: path.read_bytes() for path in (folder / "evaluation").iterdir()}
     assert main(["evaluate", str(folder), "--device", "cpu"]) == 0
     assert {path.name: path.read_bytes() for path in (folder / "evaluation").iterdir()} == before

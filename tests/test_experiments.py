@@ -8,11 +8,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from hydra import compose
+from omegaconf import DictConfig
 from rich.console import Console
 
 from nano_llm.config.compose import compose_config, composing
-from nano_llm.config.schema import Command, Config, ImdbConfig, Windows
-from nano_llm.config.strict import convert
+from nano_llm.config.schema import Config, ImdbConfig, Windows
 from nano_llm.session import run_session
 from nano_llm.sweep.expand import expand
 
@@ -30,9 +30,9 @@ SHORT = (
 def rows(experiment: str) -> list[list[str]]:
     """Return the overrides of the first seed of every row."""
 
-    def composed(overrides: Sequence[str]) -> Command:
+    def composed(overrides: Sequence[str]) -> DictConfig:
         with composing():
-            return convert(compose("config", overrides=list(overrides)))
+            return compose("config", overrides=list(overrides))
 
     command = [f"experiment={experiment}", *NEEDS.get(experiment, ()), "sweep.seeds=1"]
     return [overrides for overrides, _ in expand(command, composed)]
@@ -85,3 +85,20 @@ def test_table512_has_the_published_sizes() -> None:
         published = PUBLISHED[config.name]
         assert config.trainer.max_epochs == published.epochs
         assert expected_parameters(config.model, config.scale, config.data.tokenizer.vocab_size) == published.parameters
+
+
+@pytest.mark.filterwarnings("ignore:Deprecated API features")  # of SQLAlchemy, when Optuna is imported
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_settings_that_an_experiment_searches_exist(experiment: str) -> None:
+    with composing():
+        composed = compose("config", overrides=[f"experiment={experiment}"], return_hydra_config=True)
+    params = composed.hydra.sweeper.get("params")
+    if params is None:
+        pytest.skip("it searches nothing")
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    from nano_llm.sweep.space import read_space
+
+    space = read_space(params, [f"experiment={experiment}"])
+    assert set(space.searched) == set(params)
+    first, last = (compose_config(point) for point in space.corners())
+    assert first != last

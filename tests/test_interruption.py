@@ -28,6 +28,19 @@ def test_an_impatient_one_raises_at_once() -> None:
     assert caught.value.reason == "SIGTERM"
 
 
+def test_work_done_patiently_ends_before_the_signal_counts() -> None:
+    ended = []
+    with Interruption() as interruption, pytest.raises(Interrupted, match="SIGTERM"):
+        with interruption.patiently():
+            send(signal.SIGTERM)
+            ended.append("first")
+        ended.append("never")
+    assert ended == ["first"]
+    with Interruption() as interruption, interruption.patiently():
+        ended.append("undisturbed")
+    assert ended == ["first", "undisturbed"]
+
+
 def test_code_that_catches_exceptions_does_not_swallow_it() -> None:
     with pytest.raises(Interrupted), Interruption():
         try:

@@ -18,6 +18,7 @@ import os
 from pathlib import Path
 
 import IPython.display as show
+import numpy as np
 import pandas as pd
 
 from nano_llm.report.arms import with_labels
@@ -58,12 +59,20 @@ for name in [name for name in figures if name.startswith(("curve", "weight"))]:
 # %% [markdown]
 # ## Further
 #
-# `study.curves` has every logged row, so any question is one `groupby` away: how much of the final gain has each arm
-# made by half of its steps?
+# `study.curves` has every logged row, so any question is one `groupby` away: how much of the gain between its first and
+# its last validation has each arm made by half of its steps? Between two validations the figure is taken from the line
+# that joins them.
 
 # %%
 curves = study.curves.dropna(subset=["val_bpb"]).merge(runs[["folder", "arm"]], on="folder")
-gained = curves.sort_values("step").groupby(["arm", "folder"])["val_bpb"].agg(["first", "median", "last"])
-pd.DataFrame({"gained by half-way": (gained["first"] - gained["median"]) / (gained["first"] - gained["last"])}).groupby(
-    "arm"
-).mean().round(3)
+
+
+def gained_by_half(run):
+    first, last = run["val_bpb"].iloc[[0, -1]]
+    half = np.interp(run["step"].iloc[-1] / 2, run["step"], run["val_bpb"])
+    return (first - half) / (first - last)
+
+
+gained = {labels: gained_by_half(run) for labels, run in curves.sort_values("step").groupby(["arm", "folder"])}
+by_half = pd.Series(gained, name="gained by half-way").rename_axis(["arm", "folder"]).groupby("arm").mean()
+by_half.round(3).to_frame()

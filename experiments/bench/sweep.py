@@ -6,17 +6,20 @@ Writes sweep.json beside this file. Run it alone on the machine.
 """
 
 import json
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 RUN = HERE.parent / "quick_table"
 NUM_CELLS = (2, 8)
-NUM_ARMS, NUM_SEEDS = 100, 5
+NUM_NAMES, WEIGHTS, NUM_SEEDS = 20, (0.0, 0.02, 0.05, 0.1, 0.2), 5
+NOISE = 0.01  # standard deviation of a figure over runs, relative to it
 CELL = (
     "data=scm", "data.num_train=2000", "scale=tiny", "model=vanilla", "trainer.max_epochs=null", "trainer.max_steps=20",
     "trainer.eval_reviews=50", "trainer.test_reviews=0",
@@ -52,16 +55,48 @@ def _sweep(scratch: Path, number: int) -> float:
 
 
 def report(scratch: Path) -> dict[str, float]:
-    """Time the report over copies of a committed run."""
-    (run, *_) = sorted(RUN.glob("tarnet-*/seed-0"))
-    for arm in range(NUM_ARMS):
-        for seed in range(NUM_SEEDS):
-            shutil.copytree(run, scratch / f"many/arm{arm}-{arm:012x}/seed-{seed}")
+    """Time the report over runs whose figures all differ."""
+    study = scratch / "many"
+    num_runs = write_study(study)
     began = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-m", "nano_llm.cli.main", "report", str(scratch / "many")], check=True, capture_output=True
-    )
-    return {"runs": NUM_ARMS * NUM_SEEDS, "seconds": time.monotonic() - began}
+    subprocess.run([sys.executable, "-m", "nano_llm.cli.main", "report", str(study)], check=True, capture_output=True)
+    return {"runs": num_runs, "seconds": time.monotonic() - began}
+
+
+def write_study(study: Path) -> int:
+    """Write a study of copies of a committed run, each with other figures; return how many they are.
+
+    Equal figures would spare the report its intervals and tests.
+    """
+    (run, *_) = sorted(RUN.glob("tarnet-*/seed-0"))
+    rng = random.Random(0)
+    arms = [(f"arm{i}", weight) for i in range(NUM_NAMES) for weight in WEIGHTS]
+    for number, (name, weight) in enumerate(arms):
+        for seed in range(NUM_SEEDS):
+            folder = study / f"{name}-{number:012x}/seed-{seed}"
+            shutil.copytree(run, folder)
+            _rewrite(folder, weight, rng)
+    return len(arms) * NUM_SEEDS
+
+
+def _rewrite(folder: Path, weight: float, rng: random.Random) -> None:
+    """Give a copy its weight, and figures of its own."""
+    cell = json.loads((folder / "cell.json").read_text())
+    cell["config"]["model"]["separation"]["weight"] = weight
+    (folder / "cell.json").write_text(json.dumps(cell))
+    summary = json.loads((folder / "summary.json").read_text())
+    figures = {**_perturbed(summary, rng), "metrics": _perturbed(summary["metrics"], rng)}
+    (folder / "summary.json").write_text(json.dumps(figures))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.dumps(_perturbed(row, rng)) + "\n" for row in rows]
+    (folder / "metrics.jsonl").write_text("".join(lines))
+
+
+def _perturbed(row: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    """Return a row with noise on its measured figures; steps and tokens are whole numbers and stay."""
+    return {
+        name: value * (1 + rng.gauss(0, NOISE)) if isinstance(value, float) else value for name, value in row.items()
+    }
 
 
 if __name__ == "__main__":

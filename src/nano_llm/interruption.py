@@ -1,7 +1,12 @@
 """SIGINT and SIGTERM as requests to stop at the next good moment."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
+
+GRACE_SECONDS = 30.0
+"""What work may take to save after it was asked to stop; then it is killed."""
 
 
 class Interrupted(BaseException):
@@ -50,3 +55,17 @@ class Interruption:
         """
         if self.reason is not None:
             raise Interrupted(self.reason)
+
+    @contextlib.contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Let a block end before a first signal counts; a second one still ends it on the spot.
+
+        Raises:
+            Interrupted: A signal was noted before or during the block.
+        """
+        self.patient = True
+        try:
+            yield
+        finally:
+            self.patient = False
+        self.raise_if_requested()

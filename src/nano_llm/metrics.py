@@ -44,7 +44,7 @@ METRICS = {
     "test_bpb": Metric("bits a byte", Better.lower, "as val_bpb, on the test split, once at the end"),
     "test_ce": Metric("nats a target", Better.lower, "as val_ce, on the test split, once at the end"),
     "tokens_per_second": Metric("tokens/s", Better.higher, "trained target tokens a second of training"),
-    "training_seconds": Metric("s", Better.lower, "time of training, validation excluded"),
+    "training_seconds": Metric("s", Better.lower, "time of the training steps, validation excluded"),
     "parameters": Metric("", Better.neither, "parameters of the model"),
     # bits a byte of test reviews, each byte scored once with at least half a window of context
     "bpb": Metric("bits a byte", Better.lower, "under the outcome of the review's own label"),

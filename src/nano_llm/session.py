@@ -28,12 +28,15 @@ from nano_llm.model.language_model import LanguageModel
 from nano_llm.objective import Objective
 from nano_llm.tracking.console import ConsoleProgress
 from nano_llm.tracking.run_folder import EVALUATION, RunFolder
-from nano_llm.tracking.status import read_summary
+from nano_llm.tracking.status import read_status, read_summary
 from nano_llm.training.loop import Metrics, Training
 from nano_llm.training.machine import Machine, find_machine
 from nano_llm.training.state import State
 
 Summary = dict[str, Any]
+
+SESSION_MINUTES = "session_minutes"
+"""Reason of a run that has stopped because ``trainer.session_minutes`` were over."""
 
 COVERING = "validation_covering"
 """The windows that score every byte of the validation reviews, where ``validation`` has the reference's."""
@@ -56,7 +59,7 @@ def run_session(config: Config, overrides: Sequence[str], console: Console) -> S
             console.print("\n".join(summary_lines(summary, path)), highlight=False, markup=False, soft_wrap=True)
             return summary
         folder.say(f"Run {path}")
-        if folder.status().get("state") == "finished" and not checkpoint.exists(path / "checkpoints/best"):
+        if starts_anew(path):
             folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
             shutil.rmtree(path / "checkpoints", ignore_errors=True)
         folder.set_status("running", phase="data")
@@ -119,6 +122,11 @@ def finished_summary(run_id: str, path: Path) -> Summary | None:
     if summary is None or summary.get("id") != run_id or not checkpoint.exists(path / "checkpoints/best"):
         return None
     return summary
+
+
+def starts_anew(path: Path) -> bool:
+    """Tell whether a run was finished and has lost its best checkpoint since: its `last` one is of no use either."""
+    return read_status(path).state == "finished" and not checkpoint.exists(path / "checkpoints/best")
 
 
 class Session:
@@ -234,7 +242,7 @@ class Session:
         self._folder.beat("training", **self._position())
         limit = self._config.trainer.session_minutes
         if limit is not None and time.monotonic() - self._began >= 60 * limit:
-            return self._interruption.reason or "session_minutes"
+            return self._interruption.reason or SESSION_MINUTES
         return self._interruption.reason
 
     # ------------------------------------------------------------------------------------ helpers

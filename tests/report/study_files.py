@@ -8,6 +8,7 @@ CONFIG: dict[str, Any] = {
     "seed": 0,
     "data": {"name": "scm", "conditioning": "auto"},
     "protocol": {"name": "fair"},
+    "scale": {"d_model": 128},
     "model": {"trunk": {"type": "VanillaTrunkConfig"}, "readout": {"type": "TwoHeadReadoutConfig"},
               "separation": {"weight": 0.0}},
 }  # fmt: skip
@@ -23,6 +24,7 @@ def write_run(
     state: str = "finished",
     num_rows: int = 3,
     protocol: str = "fair",
+    width: int = 128,
     parameters: int = 1000,
     error: str | None = None,
     **metrics: float,
@@ -33,12 +35,13 @@ def write_run(
     config = json.loads(json.dumps(CONFIG))
     config["model"]["separation"]["weight"] = weight
     config["protocol"]["name"] = protocol
+    config["scale"]["d_model"] = width
     (folder / "cell.json").write_text(json.dumps({"config": config}))
     (folder / "status.json").write_text(json.dumps({"state": state, "error": error, "pid": 1, "host": "here"}))
     (folder / "environment.json").write_text(json.dumps({"git": {"commit": "c0ffee", "dirty": False}}))
     rows = [
         {"split": "validation", "step": 10 * i, "tokens": 1000 * i, "training_seconds": 2.0 * i,
-         "val_ce": 3.0 - 0.1 * i, "val_bpb": 2.0 - 0.1 * i}
+         "val_ce": 3.0 - 0.1 * i, "val_objective": 2.9 - 0.1 * i, "val_bpb": 2.0 - 0.1 * i}
         for i in range(1, num_rows + 1)
     ]  # fmt: skip
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,12 +1,16 @@
 """The report of studies made by hand."""
 
+import hashlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from study_files import write_manifest, write_run
@@ -14,8 +18,13 @@ from study_files import write_manifest, write_run
 from nano_llm.cli.report import main
 from nano_llm.config import register, schema
 from nano_llm.errors import OutputError
+from nano_llm.report.published import PUBLISHED
 from nano_llm.report.report import write_report
 from nano_llm.report.table import READOUTS, TRUNKS
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = ROOT / "experiments"
+COMMITTED = sorted(path.parents[1] for path in EXPERIMENTS.glob("*/report/table.md"))
 
 
 @pytest.fixture
@@ -117,16 +126,6 @@ def test_names_of_runs_cannot_inject_markup(tmp_path: Path) -> None:
     assert "<script>" not in write_report(tmp_path).page.read_text()
 
 
-def test_published_figures_stand_beside_the_same_run_only(tmp_path: Path) -> None:
-    for folder, parameters in (("same", 20_040_768), ("other", 1000)):
-        write_run(
-            tmp_path / folder, "counterfactual_repeat_20m", protocol="reference", parameters=parameters, val_ce=1.66,
-            val_objective=1.64,
-        )  # fmt: skip
-    assert "-0.01" in write_report(tmp_path / "same").text
-    assert "published" not in write_report(tmp_path / "other").text
-
-
 @pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "cell.json", "environment.json", "status.json"])
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", None])
 def test_a_damaged_file_costs_only_what_it_held(study: Path, name: str, content: bytes | None) -> None:
@@ -188,6 +187,30 @@ def test_different_code_is_warned_of(study: Path) -> None:
     assert "different code" in write_report(study).text
 
 
+def test_a_printed_command_means_to_a_shell_what_was_typed(study: Path) -> None:
+    typed = [
+        ["model=tarnet", "sweep.seeds=3"],
+        ["sweep.rows=['model=vanilla','model=tarnet']"],
+        ["data.path=a=b&c", "name=it's", "data.path=/with space/$HOME", "seed=range(0,5)", "data.path=~/x|y`z`#!"],
+    ]
+    manifest = json.loads((study / "sweep.json").read_text())
+    (study / "sweep.json").write_text(json.dumps(manifest | {"commands": typed}))
+    write_report(study)
+    printed = re.findall(r"^python .*$", (study / "report/REPRODUCE.md").read_text(), re.MULTILINE)
+    assert [shlex.split(line) for line in printed] == [
+        ["python", "-m", "nano_llm.run", "-m", *words] for words in typed
+    ]
+
+
+def test_what_the_runs_do_not_tell_of_their_data_is_said(study: Path) -> None:
+    (study / "tarnet-aaaaaaaaaaaa/seed-0/data.json").write_text('{"fingerprint": "feedbead"}')
+    write_report(study)
+    text = (study / "report/REPRODUCE.md").read_text()
+    assert "# data feedbead\n# data not recorded: 4 of 5 runs" in text  # the sixth has not begun
+    assert "# commit c0ffee\n#" in text
+    assert "commit not recorded" not in text
+
+
 def test_the_command_prints_and_writes_elsewhere(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,3 +237,93 @@ def test_a_moved_study_reports_the_same_table(study: Path, tmp_path: Path) -> No
 )
 def test_every_trunk_and_readout_has_a_label(labels: dict[str, str], base: type) -> None:
     assert set(labels) == {node.__name__ for _, _, node in register.SCHEMAS if issubclass(node, base)}
+
+
+def tables(markdown: str) -> list[dict[str, str]]:
+    """Return the rows of all tables in a text, by the titles of their columns."""
+    rows: list[dict[str, str]] = []
+    titles: list[str] | None = None
+    for line in markdown.splitlines():
+        if not line.startswith("|"):
+            titles = None
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if titles is None:
+            titles = cells
+        elif not set(line) <= set("|:-"):
+            rows.append(dict(zip(titles, cells, strict=True)))
+    return rows
+
+
+def committed_rows(study: str) -> list[dict[str, str]]:
+    return tables((EXPERIMENTS / study / "report/table.md").read_text())
+
+
+@pytest.mark.parametrize("study", COMMITTED, ids=lambda path: path.name)
+def test_a_committed_report_is_what_its_runs_give(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the pictures, whose bytes belong to a version of matplotlib."""
+    monkeypatch.setattr("nano_llm.report.report.draw", lambda *_: {})
+    write_report(study, tmp_path)
+    for name in ("table.md", "table.csv", "results.csv", "REPRODUCE.md"):
+        assert (tmp_path / name).read_bytes() == (study / "report" / name).read_bytes(), f"nano-llm report {study}"
+
+
+@pytest.mark.parametrize("study", COMMITTED, ids=lambda path: path.name)
+def test_a_committed_table_names_its_result_set(study: Path) -> None:
+    digest = hashlib.sha256((study / "report/results.csv").read_bytes()).hexdigest()[:12]
+    assert f"Result set {digest}." in (study / "report/table.md").read_text()
+
+
+def test_the_readme_quotes_committed_tables() -> None:
+    """Its rows of results, column by column; the prose tables have other first titles."""
+    quoted = [row for row in tables((ROOT / "README.md").read_text()) if "arm" in row]
+    committed = [row for study in ("demo", "quick_table") for row in committed_rows(study)]
+    assert len(quoted) == 7
+    for row in quoted:
+        assert any(row.items() <= other.items() for other in committed), row
+
+
+@pytest.mark.parametrize("study", ["quick_table", "separation"])
+def test_a_study_quotes_its_committed_table(study: str) -> None:
+    """Every number stands in the rows of its arm, which the first cell names by label or by its setting."""
+    quoted = tables((EXPERIMENTS / study / "README.md").read_text())
+    assert quoted
+    for row in quoted:
+        first, *cells = row.values()
+        arms = [other for other in committed_rows(study) if other["arm"] == first or other["arm"].endswith(f"={first}")]
+        known = set(re.findall(r"[-+]?\d+\.\d{4}", str(arms)))
+        assert set(re.findall(r"[-+]?\d+\.\d+", str(cells))) <= known, row
+
+
+def test_ten_minutes_on_the_real_reviews_are_quoted_from_their_summaries() -> None:
+    for row in tables((EXPERIMENTS / "imdb_nano/README.md").read_text()):
+        summary = json.loads((EXPERIMENTS / "imdb_nano" / row["model"] / "summary.json").read_text())
+        assert (row["parameters"], row["steps"]) == (f"{summary['parameters']:,}", f"{summary['steps']:,}")
+        assert row["trained tokens"] == f"{summary['tokens'] / 1e6:.2f} M"
+        names = ("val_ce", "val_bpb", "test_ce", "test_bpb")
+        assert [row[name] for name in names] == [f"{summary['metrics'][name]:.3f}" for name in names]
+
+
+def test_the_published_table_is_quoted_as_it_is_compared() -> None:
+    rows = tables((EXPERIMENTS / "table512/README.md").read_text())
+    assert [row["run"].strip("`") for row in rows] == list(PUBLISHED)
+    for row, published in zip(rows, PUBLISHED.values(), strict=True):
+        ce = (f"{published.best_ce:.3f}", f"{published.final_ce:.3f}")
+        assert (row["published best CE"], row["final CE"]) == ce
+        assert (row["PPL"], row["hours"]) == (f"{published.ppl:.2f}", f"{published.hours:.1f}")
+        assert (row["parameters"], row["epochs"]) == (f"{published.parameters:,}", str(published.epochs))
+
+
+def test_every_study_is_listed() -> None:
+    listed = set(re.findall(r"\]\((\w+)/README\.md\)", (EXPERIMENTS / "README.md").read_text()))
+    assert listed == {path.parent.name for path in EXPERIMENTS.glob("*/README.md")}
+
+
+def test_the_analysis_takes_the_gain_at_half_of_the_steps() -> None:
+    """Four validations, one of them late: at step 50 of 100 the figure is half-way between 9 and 7."""
+    *_, cell = (EXPERIMENTS / "analysis/analysis.py").read_text().split("# %%\n")
+    curve = pd.DataFrame({"folder": "f", "step": [10, 40, 60, 100], "val_bpb": [10.0, 9.0, 7.0, 6.0]})
+    runs = pd.DataFrame({"folder": ["f"], "arm": ["a"]})
+    names = {"study": SimpleNamespace(curves=curve), "runs": runs, "pd": pd, "np": np}
+    exec(cell, names)
+    assert names["by_half"].to_dict() == {"a": 0.5}

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nano_llm.report.statistics import Difference, holm, paired_difference, t_interval, verdict
+from nano_llm.report.statistics import Difference, holm, paired_differences, t_interval, verdict
+
+
+def paired_difference(differences: list[float]) -> Difference:
+    (made,) = paired_differences([differences])
+    return made
 
 
 def test_the_t_interval_of_three_values() -> None:
@@ -42,6 +47,17 @@ def test_the_interval_is_the_bca_bootstrap() -> None:
     many = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=60_000, rng=1).confidence_interval
     assert (ours.low, ours.high) == pytest.approx((many.low, many.high), abs=0.01)
     assert ours.low < ours.mean < ours.high
+
+
+def test_an_arm_is_judged_alike_alone_and_among_others() -> None:
+    """Many arms, so that they fall into several chunks; some of them equal, some with another number of seeds."""
+    rng = np.random.default_rng(0)
+    samples = [rng.normal(size=3 + i % 4).tolist() if i % 7 else [0.5] * 4 for i in range(150)]
+    assert paired_differences(samples) == [paired_difference(sample) for sample in samples]
+
+
+def test_no_arm_no_difference() -> None:
+    assert paired_differences([]) == []
 
 
 def test_equal_differences_are_degenerate() -> None:

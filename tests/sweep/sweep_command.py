@@ -28,13 +28,21 @@ if "nano_llm.sweep.child" in sys.orig_argv:
         time.sleep(600)
     elif fault == "sleep":
         time.sleep(600)
-    elif fault == "raise":
+    elif fault in ("raise", "leave", "stuck"):
+        import nano_llm.interruption
         import nano_llm.session
 
-        def explode(*_):
+        def suffer(*_):
+            # The status says `running` by now.
+            if fault == "leave":
+                os._exit(0)
+            if fault == "stuck":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                time.sleep(600)
             raise RuntimeError("the sky has fallen")
 
-        nano_llm.session.prepare = explode
+        nano_llm.interruption.GRACE_SECONDS = 1.0
+        nano_llm.session.prepare = suffer
 '''
 
 
@@ -48,7 +56,7 @@ class SweepCommand:
         self._cache = cache
         (folder / "site").mkdir(exist_ok=True)
         (folder / "site/sitecustomize.py").write_text(FAULTS)
-        self._variables = {
+        self.variables = {
             **os.environ,
             "PYTHONPATH": f"{folder / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
             "TEST_FAULTS": str(self._faults),
@@ -56,14 +64,14 @@ class SweepCommand:
         self.set_faults({})
 
     def set_faults(self, faults: dict[str, str]) -> None:
-        """Choose what happens to cells, by name of the run's folder: exit, kill, hang, sleep or raise."""
+        """Choose what happens to cells, by name of the run's folder: exit, kill, hang, sleep, raise, leave, stuck."""
         self._faults.write_text(json.dumps(faults))
 
     def start(self, *overrides: str) -> "subprocess.Popen[str]":
         common = ["study=study", f"paths.outputs={self.outputs}", f"paths.cache={self._cache}"]
         return subprocess.Popen(
             [sys.executable, "-m", "nano_llm.run", "-m", *TINY_RUN, *common, *overrides],
-            env=self._variables,
+            env=self.variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

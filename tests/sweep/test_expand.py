@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 
 import pytest
+from omegaconf import DictConfig
 
 from nano_llm.config.compose import composing
-from nano_llm.config.schema import Command
-from nano_llm.config.strict import convert
 from nano_llm.errors import ConfigError
 from nano_llm.sweep.expand import expand
 
 
-def compose(overrides: Sequence[str]) -> Command:
+def compose(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose as hydra_compose
 
     with composing():
-        return convert(hydra_compose("config", overrides=list(overrides)))
+        return hydra_compose("config", overrides=list(overrides))
 
 
 def lines(*overrides: str) -> list[str]:
@@ -61,3 +60,28 @@ def test_problems_of_all_cells_are_told_once_each() -> None:
 def test_an_override_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="key=value"):
         expand(["sweep.rows=['model=vanilla nonsense']"], compose)
+
+
+def test_only_the_rows_must_fit_not_the_command_without_them() -> None:
+    rows = "sweep.rows=['model=vanilla','model=interblock']"
+    assert len(lines("data=natural", rows)) == 2
+    assert len(lines("model.trunk.macro_block_size=2", "sweep.rows=['model=interblock']")) == 1
+    with pytest.raises(ConfigError, match=r"data\.conditioning=natural"):
+        lines("data=natural", "sweep.rows=['model=vanilla','model=tarnet']")
+
+
+def test_an_odd_quote_in_a_row_is_told_with_the_other_problems() -> None:
+    with pytest.raises(ConfigError) as caught:
+        expand(["seed=0,1", """sweep.rows=["name=it's",'model=vanilla scale.d_model=-1']"""], compose)
+    message = str(caught.value)
+    assert "name=it's: cannot be split" in message
+    assert message.count("scale.d_model=-1") == 1
+    assert message.count("(2 cells)") == 2
+
+
+def test_an_error_without_a_list_is_told_whole() -> None:
+    def refuse(overrides: Sequence[str]) -> DictConfig:
+        raise ConfigError("the search path is empty")
+
+    with pytest.raises(ConfigError, match="the search path is empty"):
+        expand(["seed=0,1"], refuse)

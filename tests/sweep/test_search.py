@@ -1,5 +1,6 @@
 """Searches with Optuna: continued to a total, judged by a validation figure, failures recorded."""
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def trials(sweep: SweepCommand) -> list[tuple[int, str, float | None]]:
 
 @pytest.mark.slow
 def test_a_second_call_continues_to_the_total_with_new_points(sweep: SweepCommand) -> None:
+    outlook = sweep.run(*SPACE, "hydra.sweeper.n_trials=2", "sweep.dry_run=true")
+    assert outlook.returncode == 0, outlook.stderr
+    assert "2 trials: 0 have results, 2 to run" in outlook.stdout
+    assert "model.separation.weight: interval(0.0,0.2)" in outlook.stdout
+    assert not sweep.outputs.exists()
     for total in (2, 3, 3):
         done = sweep.run(*SPACE, f"hydra.sweeper.n_trials={total}")
         assert done.returncode == 0, done.stderr
@@ -44,6 +50,14 @@ def test_a_second_call_continues_to_the_total_with_new_points(sweep: SweepComman
     assert len(points) == 3
     assert len(sweep.folders()) == 3
     assert "Best of 3 trials" in done.stdout
+    outlook = sweep.run(*SPACE, "hydra.sweeper.n_trials=5", "sweep.dry_run=true")
+    assert "5 trials: 3 have results, 2 to run" in outlook.stdout
+    assert len(trials(sweep)) == 3
+    manifest = json.loads((sweep.study / "sweep.json").read_text())
+    assert manifest["wall_seconds"] > 0
+    commands = [words for words in manifest["commands"] if set(SPACE) <= set(words)]
+    assert manifest["commands"] == commands
+    assert [words[-1] for words in commands] == ["hydra.sweeper.n_trials=2", "hydra.sweeper.n_trials=3"]
 
 
 @pytest.mark.slow
@@ -68,7 +82,19 @@ def test_failed_trials_are_recorded_and_the_search_goes_on(sweep: SweepCommand) 
     done = sweep.run(*SPACE, "hydra.sweeper.n_trials=2")
     assert done.returncode == 1
     assert [state for _, state, _ in trials(sweep)] == ["FAIL", "FAIL"]
-    assert "No trial of the search" in done.stderr
+    assert "2 of 2 trials of the search have no result" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_invalid_point_is_a_failed_trial_and_a_home_is_one(sweep: SweepCommand, tmp_path: Path) -> None:
+    sweep.variables["HOME"] = str(tmp_path)
+    grid = ("model=tarnet", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "model.dropout=choice(0.1,1.5)")
+    done = sweep.run(*grid, "hydra.sweeper.n_trials=9", "paths.outputs='~/outputs'")
+    assert done.returncode == 1
+    assert sorted(state for _, state, _ in trials(sweep)) == ["COMPLETE", "FAIL"]
+    assert "model.dropout=1.5: must be" in done.stdout
+    assert "1 of 2 trials of the search have no result" in done.stderr
+    assert (sweep.study / "report/table.md").exists()
 
 
 def test_another_launcher_is_refused(sweep: SweepCommand) -> None:

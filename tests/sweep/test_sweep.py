@@ -1,15 +1,24 @@
 """Sweeps from command line to exit status: nothing is lost, nothing is computed twice, every failure is named."""
 
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 from sweep_command import SweepCommand, figures, kill_hard, processes_below, wait_until
+
+from nano_llm.tracking.run_folder import RunFolder
+from nano_llm.tracking.status import read_status
 
 pytestmark = pytest.mark.slow
 
@@ -17,6 +26,15 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def sweep(tmp_path: Path, cache: Path) -> SweepCommand:
     return SweepCommand(tmp_path, cache)
+
+
+def is_stuck(folder: Path) -> bool:
+    """Tell whether the cell ignores SIGTERM, as its fault makes it."""
+    if read_status(folder).state != "running":
+        return False
+    pid = read_status(folder).details["pid"]
+    (ignored,) = re.findall(r"^SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(ignored, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def num_finished(sweep: SweepCommand) -> int:
@@ -46,17 +64,22 @@ def test_a_sweep_killed_twice_computes_each_cell_once_and_ends_with_equal_number
     assert len(sweep.folders()) == 6
 
 
-def test_four_faults_leave_the_other_cells_alone_and_are_named(sweep: SweepCommand) -> None:
-    command = ("model=vanilla", "seed=range(0,6)", "sweep.parallel=2", "sweep.timeout_minutes=0.4")
-    sweep.set_faults({"seed-0": "raise", "seed-1": "exit", "seed-2": "kill", "seed-3": "hang"})
+def test_faults_leave_the_other_cells_alone_and_are_named(sweep: SweepCommand) -> None:
+    command = ("model=vanilla", "seed=range(0,7)", "sweep.parallel=2", "sweep.timeout_minutes=0.4")
+    sweep.set_faults({"seed-0": "raise", "seed-1": "exit", "seed-2": "kill", "seed-3": "hang", "seed-4": "leave"})
     done = sweep.run(*command)
     assert done.returncode == 1
     states = {name: status["state"] for name, status in sweep.statuses().items()}
-    assert states == {f"seed-{n}": "failed" if n < 4 else "finished" for n in range(6)}
-    assert "4 of 6 cells have no result" in done.stderr
-    for seed, reason in enumerate(
-        ("RuntimeError: the sky has fallen", "without a result", "killed by SIGKILL", "timed out after 0.4 minutes")
-    ):
+    assert states == {f"seed-{n}": "failed" if n < 5 else "finished" for n in range(7)}
+    assert "5 of 7 cells have no result" in done.stderr
+    reasons = (
+        "RuntimeError: the sky has fallen",
+        "without a result",
+        "killed by SIGKILL",
+        "timed out after 0.4 minutes",
+        "without a result",
+    )
+    for seed, reason in enumerate(reasons):
         assert reason in sweep.statuses()[f"seed-{seed}"]["error"]
         assert reason in done.stderr
     assert not processes_below(sweep.study)
@@ -64,8 +87,21 @@ def test_four_faults_leave_the_other_cells_alone_and_are_named(sweep: SweepComma
     sweep.set_faults({})
     again = sweep.run(*command)
     assert again.returncode == 0, again.stderr
-    assert "6 cells: 2 reused, 0 resumed, 4 computed" in again.stdout
-    assert num_finished(sweep) == 6
+    assert "7 cells: 2 reused, 0 resumed, 5 computed" in again.stdout
+    assert num_finished(sweep) == 7
+
+
+def test_a_cell_that_has_stopped_at_its_minutes_is_no_failure_but_one_that_then_exits_is(sweep: SweepCommand) -> None:
+    """What an earlier attempt wrote says nothing of the present one."""
+    command = ("model=vanilla", "trainer.session_minutes=0.000001")
+    first = sweep.run(*command)
+    assert first.returncode == 0, first.stderr
+    assert sweep.statuses()["seed-0"]["reason"] == "session_minutes"
+    sweep.set_faults({"seed-0": "exit"})
+    second = sweep.run(*command)
+    assert second.returncode == 1
+    assert "without a result" in second.stderr
+    assert sweep.statuses()["seed-0"]["state"] == "failed"
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -82,6 +118,54 @@ def test_a_signal_lets_cells_save_and_the_same_command_goes_on(
     assert sweep.statuses()["seed-0"]["state"] == "stopped"
     assert not processes_below(sweep.study)
     assert "2 cells: 0 reused, 1 resumed, 1 computed" in sweep.run(*command, "sweep.dry_run=true").stdout
+
+
+def test_a_cell_ended_by_somebody_else_has_no_result(sweep: SweepCommand) -> None:
+    process = sweep.start("model=vanilla", "trainer.max_steps=4000", "trainer.log_every=1")
+    wait_until(lambda: any(path.stat().st_size > 2000 for path in sweep.study.glob("*/seed-0/metrics.jsonl")))
+    os.kill(sweep.statuses()["seed-0"]["pid"], signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "seed 0: stopped (SIGTERM)" in errors
+
+
+def test_a_signal_while_the_sweep_waits_for_an_orphan_ends_it_with_a_table(sweep: SweepCommand) -> None:
+    assert sweep.run("model=vanilla", "trainer.session_minutes=0.000001").returncode == 0
+    (folder,) = sweep.folders()
+    with RunFolder(folder, Console(quiet=True)) as busy:
+        busy.set_status("running")
+        process = sweep.start("model=vanilla", "trainer.session_minutes=0.000001")
+        assert process.stdout is not None
+        told = iter(process.stdout.readline, "")
+        before = "".join(itertools.takewhile(lambda line: "Waiting for" not in line, told))
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, before
+    assert "Traceback" not in errors
+    assert "The report is" in output
+    assert "the same command goes on" in output
+
+
+def test_a_second_signal_kills_and_the_table_knows_it(sweep: SweepCommand) -> None:
+    sweep.set_faults({"seed-0": "stuck"})
+    process = sweep.start("model=vanilla")
+    wait_until(lambda: (folder := next(iter(sweep.folders()), None)) is not None and is_stuck(folder))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "its process vanished" in output
+    assert "| running" not in output
+    assert not processes_below(sweep.study)
+
+
+def test_a_stuck_cell_does_not_outlive_its_killed_sweep(sweep: SweepCommand) -> None:
+    sweep.set_faults({"seed-0": "stuck"})
+    process = sweep.start("model=vanilla")
+    wait_until(lambda: (folder := next(iter(sweep.folders()), None)) is not None and is_stuck(folder))
+    kill_hard(process)
+    wait_until(lambda: not processes_below(sweep.study), seconds=20)
 
 
 def test_a_cell_stopped_while_it_starts_has_not_failed(sweep: SweepCommand) -> None:
@@ -104,6 +188,26 @@ def test_a_retry_is_counted_and_goes_on(sweep: SweepCommand) -> None:
     assert "retry 1 of 20" in output
     (folder,) = sweep.folders()
     assert json.loads((folder / "cell.json").read_text())["attempts"] > 1
+
+
+def test_a_manifest_tells_commands_and_the_time_of_all_calls_with_work(sweep: SweepCommand) -> None:
+    def manifest() -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((sweep.study / "sweep.json").read_text())
+        return content
+
+    command = ("model=vanilla", "hydra/launcher=process")
+    began = time.monotonic()
+    first = sweep.run(*command, "trainer.session_minutes=0.000001")
+    one = manifest()
+    assert 0 < one["wall_seconds"] < time.monotonic() - began
+    assert f"{one['wall_seconds'] / 60:.1f} minutes" in first.stdout
+    assert sweep.run(*command).returncode == 0
+    two = manifest()
+    assert two["wall_seconds"] > one["wall_seconds"]
+    assert datetime.fromisoformat(two["ended"]) > datetime.fromisoformat(one["ended"])
+    assert sweep.run(*command).returncode == 0
+    assert manifest() == two
+    assert [words[-1] for words in two["commands"]] == ["hydra/launcher=process"] * 2
 
 
 def test_fail_fast_starts_no_further_cell(sweep: SweepCommand) -> None:
@@ -147,7 +251,7 @@ def test_a_finished_cell_without_its_best_checkpoint_is_computed_anew(sweep: Swe
     shutil.rmtree(folder / "checkpoints/best")
     again = sweep.run("model=vanilla")
     assert again.returncode == 0, again.stderr
-    assert "0 reused" in again.stdout
+    assert "0 reused, 0 resumed, 1 computed" in again.stdout
     assert (folder / "checkpoints/best/manifest.json").exists()
 
 

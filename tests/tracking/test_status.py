@@ -2,9 +2,8 @@
 
 import json
 import os
+import shutil
 import socket
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import pytest
 from rich.console import Console
 
 from nano_llm.cli.status import main, overview, study_runs
+from nano_llm.tracking.lock import take_hold
+from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.status import last_metrics, read_status, read_summary
 
 
@@ -23,22 +24,25 @@ def write_status(folder: Path, **details: Any) -> Path:
     return folder
 
 
-@pytest.fixture
-def dead_pid() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
 def test_a_run_without_a_status_is_queued(tmp_path: Path) -> None:
     assert read_status(tmp_path).state == "queued"
 
 
-def test_a_living_process_runs_and_a_vanished_one_has_stopped(tmp_path: Path, dead_pid: int) -> None:
-    assert read_status(write_status(tmp_path, state="running", pid=os.getpid())).state == "running"
-    vanished = read_status(write_status(tmp_path, state="running", pid=dead_pid))
+def test_a_run_that_is_held_runs_and_one_whose_process_id_another_has_now_does_not(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, Console(quiet=True)) as folder:
+        folder.set_status("running")
+        assert read_status(tmp_path).state == "running"
+    vanished = read_status(tmp_path)
+    assert vanished.details["pid"] == os.getpid()
     assert vanished.state == "stopped"
     assert "vanished" in str(vanished.reason)
+
+
+def test_of_a_copy_on_the_same_host_nobody_is_at_work(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", Console(quiet=True)) as folder:
+        folder.set_status("running")
+        shutil.copytree(tmp_path / "run", tmp_path / "copy")
+        assert read_status(tmp_path / "copy").state == "stopped"
 
 
 @pytest.mark.parametrize(("minutes", "state"), [(1, "running"), (60, "stopped")])
@@ -65,15 +69,31 @@ def test_last_metrics_survive_a_torn_line(tmp_path: Path) -> None:
 
 def test_the_table_shows_runs_and_cells_that_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_status(tmp_path / "arm-1/seed-0", state="failed", error="the sky has fallen", step=7)
-    write_status(
-        tmp_path / "arm-1/seed-1", state="running", pid=os.getpid(), step=50, share=0.5, training_seconds=120.0
-    )
+    write_status(tmp_path / "arm-1/seed-1", state="running", step=50, share=0.5, training_seconds=120.0)
     (tmp_path / "sweep.json").write_text(json.dumps({"cells": [{"folder": "arm-1/seed-2"}]}))
     console = Console(width=160, record=True, quiet=False)
-    console.print(overview(tmp_path, study_runs(tmp_path)))
+    with take_hold(tmp_path / "arm-1/seed-1"):
+        console.print(overview(tmp_path, study_runs(tmp_path)))
     text = console.export_text()
     assert "the sky has fallen" in text
     assert "2.0 min" in text
     assert "3 runs: 1 queued, 1 failed, 1 running" in text
     assert main([str(tmp_path)]) == 0
     assert "3 runs" in capsys.readouterr().out
+
+
+def test_the_live_view_goes_on_while_a_sweep_holds_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first cell and between two of them no run is at work."""
+    (tmp_path / "sweep.json").write_text(json.dumps({"cells": [{"folder": "arm-1/seed-0"}]}))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    lock = take_hold(tmp_path)
+    naps = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            lock.close()
+
+    monkeypatch.setattr("nano_llm.cli.status.time.sleep", nap)
+    assert main([str(tmp_path)]) == 0
+    assert len(naps) == 3

@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from nano_llm.errors import OutputError
+from nano_llm.tracking.lock import is_held
 from nano_llm.tracking.status import RunStatus, heartbeat_age, last_metrics, read_object, read_status
 
 REFRESH_SECONDS = 2.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Show the state of every run; on a terminal until none is at work."""
+    """Show the state of every run; on a terminal until neither a sweep nor a run is at work."""
     parser = argparse.ArgumentParser(
         prog="nano-llm status",
         description="Show state, step, loss, time left and errors of every run in a study.",
@@ -34,9 +35,11 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     with Live(console=console, auto_refresh=False) as live:
         while True:
+            # Between two cells no run is at work, but their sweep is. Asked first, so that the last look shows its end.
+            sweeping = is_held(given.study)
             runs = study_runs(given.study)
             live.update(overview(given.study, runs), refresh=True)
-            if not any(status.state == "running" for status in runs.values()):
+            if not sweeping and not any(status.state == "running" for status in runs.values()):
                 return 0
             time.sleep(REFRESH_SECONDS)
 

@@ -12,14 +12,14 @@ LABELS = ("name", "id", "seed", "study", "type")
 
 def with_labels(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs with a column ``arm``, a label that no two arms share."""
+    # A seed that failed early may have left no settings; another one of its arm has them.
+    arms = runs[["name", "id", *_varying(runs)]].groupby(["name", "id"], sort=False).first()
     labels: dict[tuple[str, str], str] = {}
-    for name, group in runs.groupby("name", sort=False):
-        # A seed that failed early may have left no settings; another one of its arm has them.
-        arms = group.groupby("id", sort=False).first()
-        varying = varying_settings(arms)
-        for run_id, arm in arms.iterrows():
-            values = [f"{title}={_shown(arm[column])}" for column, title in varying.items()]
-            labels[str(name), str(run_id)] = " ".join([str(name), *values])
+    for name, group in arms.groupby("name", sort=False):
+        titles = varying_settings(group)
+        for key, arm in zip(group.index, group[list(titles)].itertuples(index=False, name=None), strict=True):
+            values = [f"{title}={_shown(value)}" for title, value in zip(titles.values(), arm, strict=True)]
+            labels[key] = " ".join([str(name), *values])
     taken = pd.Series(labels)
     shared = taken[taken.duplicated(keep=False)]
     for name, run_id in shared.index:
@@ -30,18 +30,23 @@ def with_labels(runs: pd.DataFrame) -> pd.DataFrame:
 
 def varying_settings(arms: pd.DataFrame) -> dict[str, str]:
     """Return the columns of settings in which arms differ, each with its shortest clear title."""
-    columns = [
+    columns = _varying(arms)
+    titles = {column: column.rpartition(".")[2] for column in columns}
+    if len(set(titles.values())) < len(titles):
+        titles = {column: column.removeprefix(PREFIX) for column in columns}
+    return titles
+
+
+def _varying(arms: pd.DataFrame) -> list[str]:
+    """Return the columns of settings that say something of an arm and are not the same for all."""
+    return [
         column
         for column in arms.columns
         if column.startswith(PREFIX)
         and column.rpartition(".")[2] not in LABELS
         and not column.startswith(f"{PREFIX}paths.")
-        and arms[column].astype(str).nunique() > 1
+        and len(set(map(str, arms[column].dropna()))) > 1
     ]
-    titles = {column: column.rpartition(".")[2] for column in columns}
-    if len(set(titles.values())) < len(titles):
-        titles = {column: column.removeprefix(PREFIX) for column in columns}
-    return titles
 
 
 def _shown(value: object) -> str:

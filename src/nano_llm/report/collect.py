@@ -24,7 +24,8 @@ class Study:
     """Overrides of each sweep that was carried out in it."""
     runs: pd.DataFrame
     """A row a run: name, id, seed, folder, state, reason, log, commit, fingerprint, conditioning, settings by dotted
-    name below ``settings.``, figures of its summary, and ``final_val_ce``."""
+    name below ``settings.``, figures of its summary, and those of its last validation, ``final_val_ce`` and
+    ``final_val_objective``."""
     curves: pd.DataFrame
     """A row for each row of each metrics.jsonl: folder, split, step, tokens, training_seconds and figures."""
 
@@ -61,7 +62,7 @@ def _run(path: Path, folder: str, cell: dict[str, Any], curve: list[dict[str, An
     # Committed results have no status.json: their summary is there because they finished.
     summary = read_summary(path) if status.details else read_object(path / "summary.json")
     arm, _, seed = folder.partition("/seed-")
-    finals = [row["val_ce"] for row in curve if row.get("split") == "validation" and "val_ce" in row]
+    validations = [row for row in curve if row.get("split") == "validation"]
     data = read_object(path / "data.json") or {}
     git = _object((read_object(path / "environment.json") or {}).get("git"))
     state, reason = ("finished", None) if summary is not None else _unfinished(status)
@@ -76,7 +77,8 @@ def _run(path: Path, folder: str, cell: dict[str, Any], curve: list[dict[str, An
         "commit": _text(git.get("commit")),
         "dirty": git.get("dirty") is True,
         "fingerprint": _text(data.get("fingerprint")),
-        "final_val_ce": finals[-1] if finals else None,
+        "final_val_ce": _last(validations, "val_ce"),
+        "final_val_objective": _last(validations, "val_objective"),
     }
     row |= {f"settings.{name}": value for name, value in _flat(_settings(path)).items()}
     # What `auto` has stood for is known once the data are prepared.
@@ -85,6 +87,10 @@ def _run(path: Path, folder: str, cell: dict[str, Any], curve: list[dict[str, An
         kept = {name: value for name, value in _numbers(summary).items() if name != "seed"}
         row |= {"device": _text(summary.get("device")), **kept, **_numbers(_object(summary.get("metrics")))}
     return row
+
+
+def _last(rows: list[dict[str, Any]], name: str) -> float | None:
+    return next((row[name] for row in reversed(rows) if name in row), None)
 
 
 def _unfinished(status: RunStatus) -> tuple[str, str | None]:

@@ -28,6 +28,8 @@ LEGEND_ROW = 0.17  # inches
 MAX_PANELS = 4
 MAX_WEIGHTS = 8  # weights that are shown at equal distances
 MAX_SEED_LINES = 60
+FEW_POINTS = 3  # validations, up to which each is marked
+LEGEND_WIDTH = 60  # characters of a line of a legend below the figure
 LABEL_WIDTH = 24  # characters of a line beside a bar
 SIZE = (4.6, 3.2)  # inches; small, so that it stays readable on a phone
 WEIGHT = "settings.model.separation.weight"
@@ -51,11 +53,13 @@ STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "legend.frameon": False,
 }
+MINUTES = ("minutes of training", 60.0)
+"""Label of an axis, and what its unit is in that of the files."""
 COSTS = (
-    ("cost_time", "training_seconds", "minutes of training", 60.0),
+    ("cost_time", "training_seconds", *MINUTES),
     ("cost_parameters", "parameters", "parameters (thousand)", 1e3),
 )
-AXES = {"step": ("step", 1.0), "tokens": ("trained tokens (million)", 1e6), "training_seconds": ("minutes", 60.0)}
+AXES = {"step": ("step", 1.0), "tokens": ("trained tokens (million)", 1e6), "training_seconds": MINUTES}
 
 
 def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
@@ -68,7 +72,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
             labelled = curves.merge(runs[["folder", "arm", "state"]].assign(corpus=corpus), on="folder")
             metric = next((name for name in ("val_bpb", "val_ce") if name in labelled), None)
             if metric is not None and labelled[metric].notna().any():
-                figures |= {f"curve_{axis}": _svg(_curve(labelled, axis, metric, styles)) for axis in AXES}
+                figures |= _curves(labelled, metric, styles)
         finished = runs[runs["state"] == "finished"]
         figures |= {name: _svg(figure) for name, figure in _weights(finished).items()}
         for name, column, label, unit in COSTS:
@@ -85,53 +89,70 @@ def _styles(arms: Sequence[str]) -> dict[str, Style]:
     }
 
 
-def _curve(curves: pd.DataFrame, axis: str, metric: str, styles: dict[str, Style]) -> Figure:
+def _curves(labelled: pd.DataFrame, metric: str, styles: dict[str, Style]) -> dict[str, str]:
+    """Draw every arm against each thing that it has spent."""
+    spent = [axis for axis in AXES if axis in labelled]
+    rows = labelled.dropna(subset=[metric, *spent])
+    means = mean_curves(rows, [metric, *(axis for axis in spent if axis != "step")])
+    return {f"curve_{axis}": _svg(_curve(rows, means, axis, metric, styles)) for axis in spent}
+
+
+def _curve(rows: pd.DataFrame, means: pd.DataFrame, axis: str, metric: str, styles: dict[str, Style]) -> Figure:
     """Draw a figure of every arm against what it has spent, a panel for each corpus."""
-    rows = curves.dropna(subset=[metric, axis])
     groups = [group for _, group in rows.groupby("corpus", sort=False)]
-    num_arms = rows["arm"].nunique()
-    inside = all(group["arm"].nunique() <= MAX_LEGEND for group in groups)
-    lines = -(-num_arms // 2) if not inside and num_arms <= MAX_LISTED else 0
+    names = [str(arm) for arm in rows["arm"].unique()]
+    short = max(map(len, names)) <= LABEL_WIDTH
+    inside = short and all(group["arm"].nunique() <= MAX_LEGEND for group in groups)
+    lines = 0
+    if not inside and len(names) <= MAX_LISTED:
+        lines = -(-sum(-(-len(name) // LEGEND_WIDTH) for name in names) // (2 if short else 1))
     width, height = _stacked(len(groups))
     figure = Figure(figsize=(width, height + LEGEND_ROW * lines), layout="constrained")
     panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
-    label, unit = AXES[axis]
+    title, unit = AXES[axis]
     for axes, group in zip(panels, groups, strict=True):
-        _panel(axes, group.assign(spent=group[axis] / unit), metric, styles)
+        if group["folder"].nunique() <= MAX_SEED_LINES:
+            _seeds(axes, group, axis, unit, metric, styles)
+        for arm, mean in means[means["arm"].isin(group["arm"])].groupby("arm", sort=False):
+            label = textwrap.fill(str(arm), LEGEND_WIDTH)
+            axes.plot(mean[axis] / unit, mean[metric], linewidth=1.6, label=label, **styles[str(arm)], **_dots(mean))
+        axes.set_ylabel(_with_unit(metric))
         if inside:
             axes.legend(fontsize=8)
-    panels[-1].set_xlabel(label)
+    panels[-1].set_xlabel(title)
     if lines:
-        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+        figure.legend(loc="outside lower center", ncols=2 if short else 1, fontsize=7)
     elif not inside:
-        panels[0].set_title(f"{num_arms} arms", fontsize=9, loc="left")
+        panels[0].set_title(f"{len(names)} arms", fontsize=9, loc="left")
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, metric: str, styles: dict[str, Style]) -> None:
-    """Draw the arms of one corpus: the mean over seeds, and each seed faintly."""
-    show_seeds = rows["folder"].nunique() <= MAX_SEED_LINES
+def _seeds(axes: Axes, rows: pd.DataFrame, axis: str, unit: float, metric: str, styles: dict[str, Style]) -> None:
+    """Draw each seed of every arm faintly."""
     for arm, group in rows.groupby("arm", sort=False):
-        style = styles[str(arm)]
-        if show_seeds and group["folder"].nunique() > 1:
+        if group["folder"].nunique() > 1:
             for _, run in group.groupby("folder", sort=False):
-                axes.plot(run["spent"], run[metric], color=style["color"], alpha=0.25, linewidth=0.8)
-        mean = mean_curve(group, metric)
-        axes.plot(mean["spent"], mean[metric], linewidth=1.6, label=str(arm), **style)
-    axes.set_ylabel(_with_unit(metric))
+                colour = styles[str(arm)]["color"]
+                axes.plot(run[axis] / unit, run[metric], color=colour, alpha=0.25, linewidth=0.8, **_dots(run))
 
 
-def mean_curve(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return an arm's mean over seeds, at the steps that all of them have; columns ``spent`` and the figure.
+def _dots(curve: pd.DataFrame) -> Style:
+    """Return the markers of a curve: a line through one point would draw nothing."""
+    return {"marker": "o", "markersize": 4} if len(curve) <= FEW_POINTS else {}
+
+
+def mean_curves(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the mean over seeds of some columns, a row for each arm and each step that all of its seeds have.
 
     Seeds that ended early, or at another step, would else pull the mean where they come and go. Seeds that did not
     finish are left out as soon as one did.
     """
-    finished = rows[rows["state"] == "finished"]
-    used = finished if len(finished) else rows
-    steps = used.groupby("step")
-    means = steps[["spent", metric]].mean()
-    return means[steps["folder"].nunique() == used["folder"].nunique()]
+    finished = rows["state"] == "finished"
+    used = rows[finished | ~finished.groupby(rows["arm"]).transform("any")]
+    points = used.groupby(["arm", "step"], sort=False)
+    num_seeds = points["folder"].nunique()
+    wanted = num_seeds.index.get_level_values("arm").map(used.groupby("arm")["folder"].nunique())
+    return points[list(columns)].mean()[num_seeds == wanted].reset_index()
 
 
 def _stacked(number: int) -> tuple[float, float]:
@@ -171,7 +192,7 @@ def _weight(finished: pd.DataFrame, metric: str) -> Figure:
         axes.set_ylabel(_with_unit(metric))
         axes.set_title(str(name), fontsize=9, loc="left")
         if even:
-            axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
+            axes.set_xticks(range(len(weights)), [f"{weight:.3g}" for weight in weights])
         else:
             axes.set_xscale("symlog", linthresh=min(weight for weight in weights if weight > 0))
     panels[-1].set_xlabel("separation weight")
@@ -180,16 +201,17 @@ def _weight(finished: pd.DataFrame, metric: str) -> Figure:
 
 def _bars(finished: pd.DataFrame, column: str, label: str, unit: float, styles: dict[str, Style]) -> Figure:
     """Draw a cost of every arm: the mean as a bar, each seed as a dot."""
-    groups = [(str(arm), values.dropna() / unit) for arm, values in finished.groupby("arm", sort=False)[column]]
-    names = [textwrap.fill(arm, LABEL_WIDTH) for arm, _ in groups]
+    costs = finished[column] / unit
+    means = costs.groupby(finished["arm"], sort=False).mean()
+    names = [textwrap.fill(str(arm), LABEL_WIDTH) for arm in means.index]
+    places = {arm: place for place, arm in enumerate(means.index)}
     height = 0.8 + sum(0.1 + 0.15 * (1 + name.count("\n")) for name in names)
     figure = Figure(figsize=(SIZE[0], max(1.6, height)), layout="constrained")
     axes = figure.add_subplot()
-    for i, (arm, values) in enumerate(groups):
-        colour = styles[arm]["color"]
-        axes.barh(i, values.mean(), color=colour, alpha=0.55, height=0.65)
-        axes.plot(values, [i] * len(values), ".", color=colour, markersize=5)
-    axes.set_yticks(range(len(groups)), names, fontsize=8)
+    colours = [styles[str(arm)]["color"] for arm in means.index]
+    axes.barh(range(len(names)), means, color=colours, alpha=0.55, height=0.65)
+    axes.scatter(costs, finished["arm"].map(places), s=8, color=INK, linewidths=0)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(label)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+WIDTH = 512
+
 
 @dataclass(frozen=True)
 class Published:
@@ -12,8 +14,11 @@ class Published:
     best_ce: float
     """Nats a target; for two heads it includes the separation term, as our val_objective does."""
     final_ce: float
+    """As best_ce, after the last epoch."""
     ppl: float
+    """exp(best_ce)."""
     hours: float
+    """Wall time of the whole run."""
 
 
 PUBLISHED = {
@@ -24,9 +29,16 @@ PUBLISHED = {
 """Name of the reference's run, which is the name of our arm in experiment=table512 -> its row."""
 
 
-def published_row(name: str, protocol: str | None, parameters: float | None) -> Published | None:
-    """Return the published row of an arm; None unless it is the same run: name, protocol and size agree."""
+def published_row(name: str, protocol: object, width: object, parameters: float | None) -> Published | None:
+    """Return the published row of an arm; None unless it is the same run.
+
+    Args:
+        name: Of the arm.
+        protocol: Name of its protocol.
+        width: Of its trunk.
+        parameters: Of its model; None before a seed has finished.
+    """
     row = PUBLISHED.get(name)
-    if row is None or protocol != "reference" or parameters != row.parameters:
+    if row is None or protocol != "reference" or width != WIDTH or parameters not in (None, row.parameters):
         return None
     return row

@@ -1,6 +1,7 @@
 """The report of a study: tables, figures, one page. The same files give the same bytes."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from nano_llm.report.table import (
     comparison_table,
     differences_table,
     failures_table,
+    missing_differences,
     numbers_table,
+    title_of,
 )
 
-SHOWN = ("val_ce", "val_bpb", "test_bpb", "val_js", "training_seconds", "ours - published")
+SHOWN = ("val_ce", "val_bpb", "test_bpb", "val_js", "training_seconds", "published best CE", "ours - published best CE")
 """Columns of the table for a terminal."""
 
 
@@ -68,7 +71,7 @@ def write_report(study: Path, to: Path | None = None, baseline: str | None = Non
     comparison = comparison_table(arms)
     write_text(folder / "table.csv", numbers_table(arms).to_csv(index=False, lineterminator="\n"))
     write_text(folder / "table.tex", _latex(comparison))
-    warnings = _warnings(runs)
+    warnings = [*missing_differences(runs, baseline), *_warnings(runs)]
     markdown = _markdown(comparison, differences, failures, [counts, *warnings, *_notes(arms), footer])
     write_text(folder / "table.md", markdown)
     reproduce = _reproduce(collected, runs)
@@ -148,33 +151,38 @@ def _warnings(runs: pd.DataFrame) -> list[str]:
 def _notes(arms: list[Arm]) -> list[str]:
     """Explain the columns."""
     names = dict.fromkeys(name for arm in arms for name in arm.estimates)
-    meanings = "; ".join(
-        f"{name}: {METRICS[name].meaning}" + (f" ({METRICS[name].unit})" if METRICS[name].unit else "")
-        for name in names
-        if name in METRICS
-    )
+    meanings = "; ".join(_meaning(name) for name in names if name in METRICS)
     notes = [
         "Mean over seeds [95 % t-interval]; a single seed has no interval. n: finished of planned seeds. Figures are "
         f"those of the best checkpoint, final val_ce is the last validation's. {meanings}."
     ]
-    if any("published CE" in arm.facts for arm in arms):
+    if any("published best CE" in arm.facts for arm in arms):
         notes.append(
-            "Published CE: one seed of the reference system. For two heads it includes the separation term, so our "
-            "val_objective is set against it."
+            "Published: one seed of the reference system; its hours are wall time. For two heads its CE includes the "
+            "separation term, so our val_objective is set against it; its PPL is the exponential of its best CE."
         )
     return notes
 
 
+def _meaning(name: str) -> str:
+    """Explain a column under its title; that of time already names its unit."""
+    metric = METRICS[name]
+    unit = f" ({metric.unit})" if metric.unit and name != "training_seconds" else ""
+    return f"{title_of(name).removesuffix(metric.better.value).strip()}: {metric.meaning}{unit}"
+
+
 def _reproduce(collected: Study, runs: pd.DataFrame) -> str:
     """Return the commands that made the runs, and what they ran on."""
-    commands = [f"python -m nano_llm.run -m {' '.join(map(_quoted, words))}" for words in collected.commands]
-    commits = [f"# commit {commit}" for commit in sorted(runs["commit"].dropna().unique())]
-    prints = [f"# data {fingerprint}" for fingerprint in sorted(runs["fingerprint"].dropna().unique())]
-    return "\n".join([*commits, *prints, *commands])
+    commands = [shlex.join(["python", "-m", "nano_llm.run", "-m", *words]) for words in collected.commands]
+    return "\n".join([*_origins(runs, "commit", "commit"), *_origins(runs, "fingerprint", "data"), *commands])
 
 
-def _quoted(word: str) -> str:
-    return f"'{word}'" if set(word) & set(' ()[]{}*,;"$') and "'" not in word else word
+def _origins(runs: pd.DataFrame, column: str, word: str) -> list[str]:
+    """Return a comment for each commit or fingerprint of the data, and one for the runs whose files name none."""
+    lines = [f"# {word} {value}" for value in sorted(runs[column].dropna().unique())]
+    begun = runs.loc[runs["state"] != "queued", column]
+    num_unknown = int(begun.isna().sum())
+    return [*lines, f"# {word} not recorded: {num_unknown} of {len(begun)} runs"] if num_unknown else lines
 
 
 def _latex(comparison: pd.DataFrame) -> str:

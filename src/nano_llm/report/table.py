@@ -9,13 +9,33 @@ import pandas as pd
 from nano_llm.metrics import METRICS
 from nano_llm.report.arms import CORPUS
 from nano_llm.report.published import published_row
-from nano_llm.report.statistics import ENOUGH_SEEDS, Estimate, holm, paired_difference, t_interval, verdict
+from nano_llm.report.statistics import ENOUGH_SEEDS, Estimate, holm, paired_differences, t_interval, verdict
 
 MEASURED = (
     "val_ce", "final_val_ce", "val_ppl", "val_bpb", "val_js", "test_bpb", "tokens_per_second", "training_seconds",
 )  # fmt: skip
+OBJECTIVES = ("val_objective", "final_val_objective")
+COUNTED = ("epochs", "steps", "parameters")
+DESCRIBING = (
+    "name", "state", "conditioning", "settings.model.trunk.type", "settings.model.readout.type",
+    "settings.model.separation.weight", "settings.protocol.name", "settings.scale.d_model",
+)  # fmt: skip
+"""Columns of the runs that say what an arm is."""
 COMPARED = ("val_bpb", "test_bpb")
 TRUNKS = {"VanillaTrunkConfig": "vanilla", "InterblockTrunkConfig": "interblock"}
+PUBLISHED_BESIDE = {
+    "epochs": ("published epochs",),
+    "val_ce": ("published best CE", "ours - published best CE"),
+    "final_val_ce": ("published final CE", "ours - published final CE"),
+    "val_ppl": ("published PPL",),
+    "training_seconds": ("published hours",),
+}
+"""Column of ours -> the columns of the reference's figures that stand beside it."""
+PUBLISHED_FORMATS = {
+    "published epochs": "d", "published best CE": ".3f", "ours - published best CE": "+.4f",
+    "published final CE": ".3f", "ours - published final CE": "+.4f", "published PPL": ".2f", "published hours": ".1f",
+}  # fmt: skip
+"""The digits that were published."""
 READOUTS = {
     "TiedReadoutConfig": "tied",
     "MlpReadoutConfig": "mlp",
@@ -30,7 +50,7 @@ class Arm:
 
     label: str
     facts: dict[str, object]
-    """What the arm is: stack, readout, conditioning, epochs, steps, parameters, published figures."""
+    """What the arm is: stack, readout, conditioning, weight, epochs, steps, parameters, published figures."""
     num_cells: int
     estimates: dict[str, Estimate]
     """Over the seeds that finished; empty when none has."""
@@ -38,7 +58,8 @@ class Arm:
 
 def compare(runs: pd.DataFrame) -> list[Arm]:
     """Return an arm for each label, in the order of the runs."""
-    return [_arm(str(label), group) for label, group in runs.groupby("arm", sort=False)]
+    needed = runs[[name for name in (*DESCRIBING, *COUNTED, *MEASURED, *OBJECTIVES) if name in runs]]
+    return [_arm(str(label), group) for label, group in needed.groupby(runs["arm"], sort=False)]
 
 
 def _arm(label: str, group: pd.DataFrame) -> Arm:
@@ -59,17 +80,38 @@ def _facts(group: pd.DataFrame, finished: pd.DataFrame) -> dict[str, object]:
         "readout": READOUTS.get(first.get("settings.model.readout.type")),
         "conditioning": first.get("conditioning"),
         "weight": first.get("settings.model.separation.weight"),
-        **{name: _mean(finished, name) for name in ("epochs", "steps", "parameters")},
+        **{name: _mean(finished, name) for name in COUNTED},
+        **_published(first, finished),
     }
-    published = published_row(str(first["name"]), first.get("settings.protocol.name"), _mean(finished, "parameters"))
-    if published is not None:
-        facts["published CE"] = published.best_ce
-        facts["ours - published"] = _mean(finished, "val_objective", "val_ce") - published.best_ce
     return {name: value for name, value in facts.items() if not _is_missing(value)}
 
 
+def _published(first: pd.Series, finished: pd.DataFrame) -> dict[str, object]:
+    """Return what the reference published of an arm, and by how much ours is above it."""
+    parameters = _mean(finished, "parameters")
+    size = None if np.isnan(parameters) else parameters
+    row = published_row(
+        str(first["name"]), first.get("settings.protocol.name"), first.get("settings.scale.d_model"), size
+    )
+    if row is None:
+        return {}
+    return {
+        "published epochs": row.epochs,
+        "published best CE": row.best_ce,
+        "ours - published best CE": _mean(finished, "val_objective", "val_ce") - row.best_ce,
+        "published final CE": row.final_ce,
+        "ours - published final CE": _mean(finished, "final_val_objective", "final_val_ce") - row.final_ce,
+        "published PPL": row.ppl,
+        "published hours": row.hours,
+    }
+
+
 def _values(runs: pd.DataFrame, name: str) -> list[float]:
-    return [float(value) for value in runs[name].dropna()] if name in runs else []
+    if name not in runs:
+        return []
+    values = runs[name].to_numpy(dtype=float)
+    found: list[float] = values[~np.isnan(values)].tolist()
+    return found
 
 
 def _mean(runs: pd.DataFrame, *names: str) -> float:
@@ -92,33 +134,36 @@ def comparison_table(arms: Sequence[Arm], columns: Sequence[str] | None = None) 
     rows = []
     for arm in arms:
         row = {"arm": arm.label, "n": f"{_num_finished(arm)}/{arm.num_cells}"}
-        row |= {name: _fact(value) for name, value in arm.facts.items()}
+        row |= {name: _fact(name, value) for name, value in arm.facts.items()}
         row |= {name: _estimate(name, estimate) for name, estimate in arm.estimates.items()}
         if not arm.estimates:
             row |= {"val_ce": f"- (0/{arm.num_cells})"}
         rows.append(row)
-    facts = dict.fromkeys(name for arm in arms for name in arm.facts)
-    ordered = ["arm", *(name for name in facts if "published" not in name), "n", *MEASURED]
-    ordered += [name for name in facts if "published" in name]
+    facts = dict.fromkeys(name for arm in arms for name in arm.facts if "published" not in name)
+    ours = ["arm", *facts, "n", *MEASURED]
+    ordered = [column for name in ours for column in (name, *PUBLISHED_BESIDE.get(name, ()))]
     frame = pd.DataFrame(rows).reindex(columns=ordered).dropna(axis="columns", how="all").fillna("")
     if columns is not None:
         frame = frame[[name for name in ("arm", "n", *columns) if name in frame]]
-    return frame.rename(columns={name: _title(name) for name in frame})
+    return frame.rename(columns={name: title_of(name) for name in frame})
 
 
 def _num_finished(arm: Arm) -> int:
     return max((estimate.n for estimate in arm.estimates.values()), default=0)
 
 
-def _title(name: str) -> str:
+def title_of(name: str) -> str:
+    """Return the title of a column."""
     if name == "final_val_ce":
         return "final val_ce ↓"
     if name == "training_seconds":
-        return "minutes ↓"
+        return "minutes of training ↓"
     return METRICS[name].title(name) if name in METRICS else name
 
 
-def _fact(value: object) -> str:
+def _fact(name: str, value: object) -> str:
+    if name in PUBLISHED_FORMATS:
+        return format(value, PUBLISHED_FORMATS[name])
     if isinstance(value, float):
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return str(value)
@@ -159,13 +204,32 @@ def differences_table(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
         baseline: Label of an arm; where it has no part in a corpus, the first arm there stands for it.
     """
     rows: list[dict[str, object]] = []
-    corpora = runs[CORPUS].fillna("") if CORPUS in runs else pd.Series("", index=runs.index)
     for metric in COMPARED:
-        for _, group in runs.groupby(corpora, sort=False):
-            arms = group["arm"].unique()
+        for group, reference in _by_corpus(runs, baseline):
             if metric in group:
-                rows += _differences(group, metric, baseline if baseline in arms else str(arms[0]))
+                rows += _differences(group, metric, reference)
     return pd.DataFrame(rows)
+
+
+def missing_differences(runs: pd.DataFrame, baseline: str) -> list[str]:
+    """Say which arms have results, but no seed in common with their baseline."""
+    notes = []
+    finished = runs[runs["state"] == "finished"]
+    for group, reference in _by_corpus(runs, baseline):
+        seeds = finished[finished.index.isin(group.index)].groupby("arm", sort=False)["seed"].agg(set)
+        theirs = seeds.get(reference, set())
+        alone = [str(arm) for arm, ours in seeds.items() if arm != reference and not ours & theirs]
+        if alone:
+            why = f"none of their seeds has finished for the baseline {reference}"
+            notes.append(f"No differences for {', '.join(alone)}: {why}; --baseline names another one.")
+    return notes
+
+
+def _by_corpus(runs: pd.DataFrame, baseline: str) -> list[tuple[pd.DataFrame, str]]:
+    """Return the runs on each corpus, and the label of the baseline there."""
+    corpora = runs[CORPUS].fillna("") if CORPUS in runs else pd.Series("", index=runs.index)
+    groups = [group for _, group in runs.groupby(corpora, sort=False)]
+    return [(group, baseline if baseline in set(group["arm"]) else str(group["arm"].iloc[0])) for group in groups]
 
 
 def _differences(runs: pd.DataFrame, metric: str, baseline: str) -> list[dict[str, object]]:
@@ -173,7 +237,8 @@ def _differences(runs: pd.DataFrame, metric: str, baseline: str) -> list[dict[st
     if baseline not in table:
         return []
     paired = {str(arm): (table[arm] - table[baseline]).dropna().tolist() for arm in table if arm != baseline}
-    made = {arm: paired_difference(values) for arm, values in paired.items() if values}
+    paired = {arm: values for arm, values in paired.items() if values}
+    made = dict(zip(paired, paired_differences(list(paired.values())), strict=True))
     tested = {arm: d.p for arm, d in made.items() if d.p is not None and d.n >= ENOUGH_SEEDS}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     return [

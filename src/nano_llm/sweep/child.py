@@ -4,10 +4,12 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from nano_llm.errors import NanoLLMError
+from nano_llm.interruption import GRACE_SECONDS
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,10 +32,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _follow_parent() -> None:
-    """Stop, resumable, when the pipe from the parent ends."""
+    """Stop, resumable, when the pipe from the parent ends; one that does not stop is killed, as the parent would."""
     while os.read(sys.stdin.fileno(), 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    # The cell leads a group of its own: whatever it has started must not outlive it.
+    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,26 @@
 """From a command line to the overrides of each cell: grid x rows x seeds."""
 
+import contextlib
 import itertools
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import is_dataclass
+from typing import get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from nano_llm.config.schema import Command
+from nano_llm.config.strict import convert
 from nano_llm.errors import ConfigError
 
-Compose = Callable[[Sequence[str]], Command]
-"""Turns overrides without sweeps into a checked configuration; raises ConfigError."""
+Compose = Callable[[Sequence[str]], DictConfig]
+"""Composes overrides without sweeps, not yet checked by `convert`; raises ConfigError if they do not compose."""
+
+VALUES = {name for name, hint in get_type_hints(Command).items() if not is_dataclass(hint)}
+"""Settings beside the groups, such as ``seed``."""
 
 
 def expand(overrides: Sequence[str], compose: Compose) -> list[tuple[list[str], Command]]:
@@ -27,19 +35,10 @@ def expand(overrides: Sequence[str], compose: Compose) -> list[tuple[list[str], 
     """
     problems: dict[str, int] = {}
     found: list[list[tuple[list[str], Command]]] = []
-    for point in _grid(overrides):
-        try:
-            alone = compose(point)
-        except ConfigError as error:
-            _count(error, problems)
-            continue
-        for row in alone.sweep.rows or [""]:
-            for line in _row_points(row, point):
-                try:
-                    first = alone if line == point else compose(line)
-                    found.append([(line, first), *_further_seeds(line, first, compose)])
-                except ConfigError as error:
-                    _count(error, problems)
+    for line in _lines(overrides, compose, problems):
+        with _counting(problems):
+            first = convert(compose(line))
+            found.append([(line, first), *_further_seeds(line, first, compose)])
     if problems:
         lines = [f"{line}{f' ({number} cells)' if number > 1 else ''}" for line, number in problems.items()]
         raise ConfigError("\n".join(["The sweep does not start; its configuration has problems:", *lines]))
@@ -47,17 +46,40 @@ def expand(overrides: Sequence[str], compose: Compose) -> list[tuple[list[str], 
     return [cell for rank in ranks for cell in rank if cell is not None]
 
 
+def _lines(overrides: Sequence[str], compose: Compose, problems: dict[str, int]) -> Iterator[list[str]]:
+    """Yield the command line of each point and row; a row that yields none is counted as a problem."""
+    known: dict[tuple[str, ...], list[str]] = {}
+    for point in _grid(overrides):
+        with _counting(problems):
+            choosing = tuple(filter(_may_choose_rows, point))
+            if choosing not in known:
+                known[choosing] = list(compose(choosing).sweep.rows)
+            for row in known[choosing] or [""]:
+                with _counting(problems):
+                    yield from _row_points(row, point)
+
+
+def _may_choose_rows(override: str) -> bool:
+    """Tell whether an override may say what the rows are. The others need not fit anything but their row."""
+    key = _key(override)
+    return key.startswith("sweep.") or not ("." in key or "/" in key or key in VALUES)
+
+
 def _further_seeds(line: list[str], first: Command, compose: Compose) -> Iterator[tuple[list[str], Command]]:
     """Yield the cells of a row after its first."""
     for seed in range(first.seed + 1, first.seed + first.sweep.seeds):
         overrides = [*_without(line, {"seed"}), f"seed={seed}"]
-        yield overrides, compose(overrides)
+        yield overrides, convert(compose(overrides))
 
 
 def _row_points(row: str, typed: list[str]) -> Iterator[list[str]]:
     """Yield the command lines of a row, with what was typed in the place of what the row says of the same setting."""
     keys = {_key(text) for text in typed}
-    for point in _grid(shlex.split(row)):
+    try:
+        words = shlex.split(row)
+    except ValueError as error:
+        raise ConfigError(f"sweep.rows: {row}: cannot be split into overrides ({error}); mind its quotes") from error
+    for point in _grid(words):
         yield [*_without(point, keys), *typed]
 
 
@@ -85,7 +107,12 @@ def _key(override: str) -> str:
     return override.split("=", 1)[0].lstrip("+~")
 
 
-def _count(error: ConfigError, problems: dict[str, int]) -> None:
-    for line in str(error).splitlines():
-        if line.startswith("  - "):
+@contextlib.contextmanager
+def _counting(problems: dict[str, int]) -> Iterator[None]:
+    """Count the problems of an error, each of which has a line of its own, and go on after the block."""
+    try:
+        yield
+    except ConfigError as error:
+        listed = [line for line in str(error).splitlines() if line.startswith("  - ")]
+        for line in listed or [f"  - {error}"]:
             problems[line] = problems.get(line, 0) + 1

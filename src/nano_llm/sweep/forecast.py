@@ -34,6 +34,8 @@ class Forecast:
     """Trained target tokens; None where the length of an epoch is not known yet."""
     seconds: float | None
     """Of training; None where the tokens are not known."""
+    is_bound: bool
+    """Whether the data are not prepared, so that vocabulary and windows count at their largest."""
 
 
 def show_forecast(plan: Plan) -> Group:
@@ -43,22 +45,25 @@ def show_forecast(plan: Plan) -> Group:
     table.add_column("work")
     for column in ("parameters", "tokens", "minutes"):
         table.add_column(column, justify="right")
-    table.add_column("overrides")
     speeds: dict[str, float] = {}
     total = 0.0
-    unknown = False
+    unknown = bound = False
     for cell in plan.cells:
         work = work_of(cell)
         made = forecast(cell, speeds)
-        table.add_row(cell.label, _action(work), *_figures(made), _distinct(cell, plan.cells))
+        table.add_row(cell.label, _action(work), *_figures(made))
         if work is not Work.reused:
             total += made.seconds or 0.0
             unknown |= made.seconds is None
+            bound |= made.is_bound
     total /= _num_workers(plan)
     more = ", and more for cells whose epochs can be counted only after `nano-llm prepare`" if unknown else ""
+    bounds = " (≤ until the data are prepared, by the first cell or by `nano-llm prepare`)" if bound else ""
     spent = f"{total / 60:.0f} minutes" if total < 7200 else f"{total / 3600:.0f} hours"
-    sums = f"{plan.counts()}. Training takes about {spent} on this machine{more} (a rough guess)."
-    return Group(table, sums, "Nothing was started: sweep.dry_run=true")
+    sums = f"{plan.counts()}. Training takes about {spent} on this machine{more} (a rough guess){bounds}."
+    # Below the table, where they have room on any screen.
+    overrides = [f"{cell.label}: {_distinct(cell, plan.cells)}" for cell in plan.cells]
+    return Group(table, *overrides, sums, "Nothing was started: sweep.dry_run=true")
 
 
 def forecast(cell: Cell, speeds: dict[str, float]) -> Forecast:
@@ -82,7 +87,7 @@ def forecast(cell: Cell, speeds: dict[str, float]) -> Forecast:
     limits = [] if tokens is None else [tokens / rate]
     if config.trainer.max_minutes is not None:
         limits.append(60 * config.trainer.max_minutes)
-    return Forecast(parameters, tokens, min(limits, default=None))
+    return Forecast(parameters, tokens, min(limits, default=None), is_bound=counts is None)
 
 
 def _tokens(config: Config, counts: dict[str, Any] | None) -> int | None:
@@ -150,6 +155,7 @@ def _action(work: Work) -> str:
 
 
 def _figures(made: Forecast) -> tuple[str, str, str]:
-    tokens = "?" if made.tokens is None else f"{made.tokens:,}"
+    bound = "≤ " if made.is_bound else ""
+    tokens = "?" if made.tokens is None else f"{bound}{made.tokens:,}"
     minutes = "?" if made.seconds is None else f"{made.seconds / 60:.1f}"
-    return f"{made.parameters:,}", tokens, minutes
+    return f"{bound}{made.parameters:,}", tokens, minutes

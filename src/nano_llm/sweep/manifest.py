@@ -3,22 +3,25 @@
     {"format": 1, "study": "first",
      "commands": [["model=vanilla,tarnet", "sweep.seeds=3"]],
      "cells": [{"id": "9f2c...", "name": "tarnet-scm-nano", "seed": 0, "folder": "tarnet-scm-nano-9f2c.../seed-0",
-                "overrides": ["model=tarnet", "seed=0"]}]}
+                "overrides": ["model=tarnet", "seed=0"]}],
+     "wall_seconds": 412.7, "ended": "2026-01-31T12:00:00+00:00"}
 
-A later call adds its cells and never drops any.
+A later call adds its cells and never drops any. ``wall_seconds`` is the sum over all calls that had something to do,
+and ``ended`` is the end of the last one; a call that was killed tells neither.
 """
 
 import contextlib
-import fcntl
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nano_llm.errors import OutputError
 from nano_llm.files import explained_writes, write_json
 from nano_llm.sweep.cell import Cell
+from nano_llm.tracking.lock import LOCK, take_hold
 from nano_llm.tracking.status import read_object
 
 FORMAT = 1
@@ -34,40 +37,68 @@ def held(study: Path) -> Iterator[None]:
     """
     with explained_writes(study):
         study.mkdir(parents=True, exist_ok=True)
-        lock = (study / ".lock").open("a+")
+        lock = _take_hold(study)
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise OutputError(
-                f"Another sweep ({lock.read().strip() or 'unknown'}) is at work in {study}. Wait for it, stop it, or "
-                "give this one a folder of its own with study=NAME."
-            ) from None
         lock.truncate(0)
         lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
         yield
 
 
-def add_cells(study: Path, overrides: Sequence[str], cells: Sequence[Cell]) -> None:
-    """Note a call and its cells in the study's manifest.
+def add_command(study: Path, command: Sequence[str]) -> None:
+    """Note a call in the study's manifest.
+
+    Args:
+        study: Folder of the study.
+        command: The overrides as typed, those of Hydra itself included.
 
     Raises:
         OutputError: The manifest is unreadable, of another format, or cannot be written.
     """
     manifest = _read(study)
-    if list(overrides) not in manifest["commands"]:
-        manifest["commands"].append(list(overrides))
+    if list(command) not in manifest["commands"]:
+        manifest["commands"].append(list(command))
+        write_json(study / MANIFEST, manifest)
+
+
+def add_cells(study: Path, cells: Sequence[Cell]) -> None:
+    """Note cells in the study's manifest.
+
+    Raises:
+        OutputError: The manifest is unreadable, of another format, or cannot be written.
+    """
+    manifest = _read(study)
     known = {cell["folder"] for cell in manifest["cells"]}
     manifest["cells"].extend(_entry(cell) for cell in cells if cell.folder not in known)
     write_json(study / MANIFEST, manifest)
 
 
-def read_cells(study: Path) -> list[dict[str, Any]]:
-    """Return what the manifest says of each cell; none without a manifest."""
-    cells: list[dict[str, Any]] = _read(study)["cells"]
-    return cells
+def add_seconds(study: Path, seconds: float) -> None:
+    """Note that a call ends now, after so many seconds.
+
+    Raises:
+        OutputError: The manifest is unreadable, of another format, or cannot be written.
+    """
+    manifest = _read(study)
+    total = round(manifest.get("wall_seconds", 0.0) + seconds, 1)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(study / MANIFEST, {**manifest, "wall_seconds": total, "ended": now})
+
+
+def wall_seconds(study: Path) -> float:
+    """Return the seconds of all calls that have noted them."""
+    return float(_read(study).get("wall_seconds", 0.0))
+
+
+def _take_hold(study: Path) -> IO[str]:
+    try:
+        return take_hold(study)
+    except BlockingIOError:
+        holder = (study / LOCK).read_text(encoding="utf-8", errors="replace").strip() or "unknown"
+        raise OutputError(
+            f"Another sweep ({holder}) is at work in {study}. Wait for it, stop it, or give this one a folder of its "
+            "own with study=NAME."
+        ) from None
 
 
 def _read(study: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from nano_llm import checkpoint
 from nano_llm.config.schema import SweepConfig
 from nano_llm.errors import ConfigError
-from nano_llm.session import finished_summary
+from nano_llm.session import finished_summary, starts_anew
 from nano_llm.sweep.cell import Cell
 from nano_llm.sweep.expand import Compose, expand
 
@@ -67,7 +67,8 @@ def work_of(cell: Cell) -> Work:
     """Judge from a cell's folder what it still needs."""
     if is_finished(cell):
         return Work.reused
-    return Work.resumed if checkpoint.exists(cell.path / "checkpoints/last") else Work.computed
+    can_resume = checkpoint.exists(cell.path / "checkpoints/last") and not starts_anew(cell.path)
+    return Work.resumed if can_resume else Work.computed
 
 
 def is_finished(cell: Cell) -> bool:

@@ -29,17 +29,22 @@ class Pool:
     """Runs cells in slots until none is left, none may start any more, or somebody asks to stop."""
 
     def __init__(
-        self, settings: SweepConfig, say: Callable[[str], None], stop_reason: Callable[[], str | None]
+        self,
+        settings: SweepConfig,
+        environments: Sequence[dict[str, str]],
+        say: Callable[[str], None],
+        stop_reason: Callable[[], str | None],
     ) -> None:
         """Prepare to run.
 
         Args:
-            settings: How many at a time, retries, time-out, fail_fast.
+            settings: Retries, time-out, fail_fast.
+            environments: Variables of each slot, from `slots`.
             say: Receives a line for each start and each outcome.
             stop_reason: Looked at all the time; once it returns a reason, the cells save and stop. An exception from
                 it, such as `Interrupted`, kills them.
         """
-        self._settings, self._say, self._stop_reason = settings, say, stop_reason
+        self._settings, self._environments, self._say, self._stop_reason = settings, environments, say, stop_reason
         self._waiting: deque[Turn] = deque()
         self._running: dict[int, tuple[Turn, CellProcess]] = {}
         self._has_failed = False
@@ -47,10 +52,9 @@ class Pool:
     def run(self, cells: Sequence[Cell]) -> None:
         """Carry cells out; what became of each is in its folder."""
         self._waiting.extend(Turn(cell, f"{i}/{len(cells)}") for i, cell in enumerate(cells, start=1))
-        environments = slots(self._settings.parallel, cells)
         try:
             while self._running or self._may_start():
-                for slot, environment in enumerate(environments):
+                for slot, environment in enumerate(self._environments):
                     if slot not in self._running and self._may_start():
                         self._start(slot, environment)
                 if self._stop_reason() is not None:
@@ -61,6 +65,8 @@ class Pool:
         finally:
             for _, process in self._running.values():
                 process.kill()
+            for _, process in self._running.values():
+                process.wait()
 
     def _may_start(self) -> bool:
         held = self._has_failed and self._settings.fail_fast
@@ -99,7 +105,7 @@ def slots(number: int, cells: Sequence[Cell]) -> list[dict[str, str]]:
         number: Of cells at a time.
         cells: To be run in the slots.
     """
-    if gpus := _visible_gpus(cells):
+    if gpus := visible_gpus(cells):
         return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(number)]
     if number > 1 and "OMP_NUM_THREADS" not in os.environ:
         threads = max(1, torch.get_num_threads() // number)
@@ -107,7 +113,8 @@ def slots(number: int, cells: Sequence[Cell]) -> list[dict[str, str]]:
     return [{} for _ in range(number)]
 
 
-def _visible_gpus(cells: Sequence[Cell]) -> list[str]:
+def visible_gpus(cells: Sequence[Cell]) -> list[str]:
+    """Return the GPUs that cells may use, as CUDA_VISIBLE_DEVICES names them."""
     if all(cell.config.trainer.device is Device.cpu for cell in cells):
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

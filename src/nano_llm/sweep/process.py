@@ -5,6 +5,7 @@ input is a pipe that nobody writes to: when this process dies, even by ``kill -9
 and stops.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,12 +18,11 @@ from rich.console import Console
 
 from nano_llm.errors import OutputError
 from nano_llm.files import explained_writes
+from nano_llm.interruption import GRACE_SECONDS
 from nano_llm.sweep.cell import Cell
+from nano_llm.sweep.plan import is_finished
 from nano_llm.tracking.run_folder import RunFolder
-from nano_llm.tracking.status import read_status
-
-GRACE_SECONDS = 30.0
-"""What a cell may take to save after it was asked to stop."""
+from nano_llm.tracking.status import RunStatus, read_status
 
 CONFIG_ERROR = 2
 INTERRUPTED = (130, 143)
@@ -80,6 +80,11 @@ class CellProcess:
         """End the cell and everything that it has started."""
         self._signal(signal.SIGKILL)
 
+    def wait(self) -> None:
+        """Wait for the end of a cell that was killed, so that its folder tells it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=GRACE_SECONDS)
+
     def poll(self) -> Outcome | None:
         """Enforce time-out and grace; return the outcome once the process has ended."""
         status = self._process.poll()
@@ -103,18 +108,25 @@ class CellProcess:
             return
 
     def _judge(self, status: int) -> Outcome:
-        told = read_status(self.cell.path)
-        if status == 0 and told.state == "finished":
+        if status == 0 and is_finished(self.cell):
             return Outcome("finished", None, worth_retrying=False)
         if self._timed_out:
             reason = f"timed out after {self._timeout_minutes:g} minutes (sweep.timeout_minutes)"
             return self._failed(reason, worth_retrying=True)
-        # One that was asked to stop while it started had nothing to save or to tell.
-        if self._stop_by is not None or (status in (0, *INTERRUPTED) and told.state == "stopped"):
-            return Outcome("stopped", told.reason, worth_retrying=False)
-        if told.state == "failed" and told.details.get("pid") == self._process.pid:
+        told = self._last_words()
+        if told is not None and told.state == "failed":
             return Outcome("failed", told.reason, worth_retrying=status != CONFIG_ERROR)
+        if status in (0, *INTERRUPTED) and told is not None and told.details.get("state") == "stopped":
+            return Outcome("stopped", told.reason, worth_retrying=False)
+        # One that was asked to stop while it started had nothing to save or to tell.
+        if self._stop_by is not None:
+            return Outcome("stopped", told.reason if told else None, worth_retrying=False)
         return self._failed(self._explain(status), worth_retrying=status != CONFIG_ERROR)
+
+    def _last_words(self) -> RunStatus | None:
+        """Return the status that this very process has written; None if an earlier attempt's is still there."""
+        told = read_status(self.cell.path)
+        return told if told.details.get("pid") == self._process.pid else None
 
     def _explain(self, status: int) -> str:
         """Say how a process ended that could not say it itself."""

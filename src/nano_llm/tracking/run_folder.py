@@ -7,7 +7,6 @@ outputs/<study>/<arm>-<id>/seed-<n>/
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -25,6 +24,7 @@ from nano_llm.config.schema import Config
 from nano_llm.errors import OutputError
 from nano_llm.files import explained_writes, write_json, write_text
 from nano_llm.tracking.environment import environment
+from nano_llm.tracking.lock import take_hold
 from nano_llm.tracking.status import read_object, read_summary
 
 HEARTBEAT_SECONDS = 10.0
@@ -49,8 +49,7 @@ class RunFolder:
         self._console = console
         with explained_writes(path):
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / ".lock").open("a+")
-        self._take_hold()
+            self._lock = self._take_hold()
         self._metrics: IO[str] | None = None
         # A run that was cut keeps its position until its next session says more.
         self._details = {name: value for name, value in self.status().items() if name in _POSITION}
@@ -66,11 +65,10 @@ class RunFolder:
                 self._metrics.close()
         self._lock.close()
 
-    def _take_hold(self) -> None:
+    def _take_hold(self) -> IO[str]:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return take_hold(self.path)
         except BlockingIOError:
-            self._lock.close()
             holder = self.status().get("pid", "unknown")
             raise OutputError(
                 f"Another process (pid {holder}) is at work in {self.path}. Wait for it or stop it; "

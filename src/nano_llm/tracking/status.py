@@ -1,4 +1,4 @@
-"""The state of a run as its folder tells it to others: no lock, no torch, also on a copy of the folder."""
+"""The state of a run as its folder tells it to others: nothing is written, no torch, also on a copy of the folder."""
 
 import contextlib
 import json
@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nano_llm.tracking.lock import is_held
+
 SILENCE_SECONDS = 600.0
 """A run on another host that has not beaten its heart for so long counts as dead; preparing data takes minutes."""
-
 
 TAIL_BYTES = 1 << 16
 
@@ -34,7 +35,7 @@ def read_status(folder: Path) -> RunStatus:
     if details is None:
         return RunStatus("queued", None, {})
     state = str(details.get("state", "queued"))
-    if state == "running" and not _alive(details):
+    if state == "running" and not _alive(folder, details):
         reason = f"its process vanished; last sign of life {details.get('heartbeat', 'unknown')}"
         return RunStatus("stopped", reason, details)
     told = details.get("error") if state == "failed" else details.get("reason") if state == "stopped" else None
@@ -81,14 +82,10 @@ def heartbeat_age(details: dict[str, Any]) -> float:
         return float("inf")
 
 
-def _alive(details: dict[str, Any]) -> bool:
-    """Tell whether the process is there; on another host only its heartbeat can say so."""
-    if details.get("host") != socket.gethostname():
-        return heartbeat_age(details) < SILENCE_SECONDS
-    try:
-        os.kill(int(details["pid"]), 0)
-    except (ProcessLookupError, KeyError, ValueError, TypeError):
-        return False
-    except PermissionError:
-        return True
-    return True
+def _alive(folder: Path, details: dict[str, Any]) -> bool:
+    """Tell whether a process is at work: it holds the folder; where another host's locks are unseen, its heart beats.
+
+    A process id would not do: it is given to somebody else once the process has ended.
+    """
+    elsewhere = details.get("host") != socket.gethostname()
+    return is_held(folder) or (elsewhere and heartbeat_age(details) < SILENCE_SECONDS)
