@@ -25,7 +25,10 @@ from nano_llm.report.table import (
     title_of,
 )
 
-SHOWN = ("val_ce", "val_bpb", "test_bpb", "val_js", "training_seconds", "published best CE", "ours - published best CE")
+SHOWN = (
+    "val_ce", "val_bpb", "test_bpb", "val_js", "cf_kl", "training_seconds", "published best CE",
+    "ours - published best CE",
+)  # fmt: skip
 """Columns of the table for a terminal."""
 
 

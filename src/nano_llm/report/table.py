@@ -12,7 +12,8 @@ from nano_llm.report.published import published_row
 from nano_llm.report.statistics import ENOUGH_SEEDS, Estimate, holm, paired_differences, t_interval, verdict
 
 MEASURED = (
-    "val_ce", "final_val_ce", "val_ppl", "val_bpb", "val_js", "test_bpb", "tokens_per_second", "training_seconds",
+    "val_ce", "final_val_ce", "val_ppl", "val_bpb", "val_js", "test_bpb", "posterior_accuracy", "pair_order", "cf_kl",
+    "token_pehe", "js_ratio", "confounding_bias", "tokens_per_second", "training_seconds",
 )  # fmt: skip
 OBJECTIVES = ("val_objective", "final_val_objective")
 COUNTED = ("epochs", "steps", "parameters")
@@ -21,7 +22,7 @@ DESCRIBING = (
     "settings.model.separation.weight", "settings.protocol.name", "settings.scale.d_model",
 )  # fmt: skip
 """Columns of the runs that say what an arm is."""
-COMPARED = ("val_bpb", "test_bpb")
+COMPARED = ("val_bpb", "test_bpb", "cf_kl", "token_pehe")
 TRUNKS = {"VanillaTrunkConfig": "vanilla", "InterblockTrunkConfig": "interblock"}
 PUBLISHED_BESIDE = {
     "epochs": ("published epochs",),
