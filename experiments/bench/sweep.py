@@ -22,7 +22,7 @@ NUM_NAMES, WEIGHTS, NUM_SEEDS = 20, (0.0, 0.02, 0.05, 0.1, 0.2), 5
 NOISE = 0.01  # standard deviation of a figure over runs, relative to it
 CELL = (
     "data=scm", "data.num_train=2000", "scale=tiny", "model=vanilla", "trainer.max_epochs=null", "trainer.max_steps=20",
-    "trainer.eval_reviews=50", "trainer.test_reviews=0",
+    "trainer.eval_reviews=50", "trainer.test_reviews=0", "trainer.evaluation=none",
 )  # fmt: skip
 
 
