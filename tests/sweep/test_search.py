@@ -86,9 +86,13 @@ def test_failed_trials_are_recorded_and_the_search_goes_on(sweep: SweepCommand) 
 
 
 @pytest.mark.slow
-def test_an_invalid_point_is_a_failed_trial_and_a_home_is_one(sweep: SweepCommand, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_invalid_point_is_a_failed_trial_and_a_home_is_one(sweep: SweepCommand, tmp_path: Path, batch: int) -> None:
     sweep.variables["HOME"] = str(tmp_path)
-    grid = ("model=tarnet", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "model.dropout=choice(0.1,1.5)")
+    grid = (
+        "model=tarnet", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "model.dropout=choice(0.1,1.5)",
+        f"hydra.sweeper.n_jobs={batch}",
+    )  # fmt: skip
     done = sweep.run(*grid, "hydra.sweeper.n_trials=9", "paths.outputs='~/outputs'")
     assert done.returncode == 1
     assert sorted(state for _, state, _ in trials(sweep)) == ["COMPLETE", "FAIL"]

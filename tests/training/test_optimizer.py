@@ -1,5 +1,9 @@
 """Optimizer groups: every parameter once, decay and Muon only where they belong."""
 
+import inspect
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -105,3 +109,44 @@ def test_clipping_returns_the_norm_before_and_bounds_it_after() -> None:
     assert float(optimizer.clip()) == pytest.approx(expected, rel=1e-5)
     assert sum(float(p.grad.square().sum()) for p in optimizer.parameters if p.grad is not None) ** 0.5 <= 0.1001
     assert model is not None
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_updates_are_those_of_the_library_bit_for_bit(name: str) -> None:
+    """Ours leave out only the guards against being traced."""
+    (ours, optimizer), (theirs, plain) = (build("model=tarnet", f"optimizer={name}") for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    libraries = [torch.optim.AdamW, torch.optim.Muon]
+    plain._optimizers = [
+        library([{**group} for group in replaced.param_groups], **library_defaults(library, replaced))
+        for library, replaced in zip(libraries, plain._optimizers, strict=False)
+    ]
+    for step in range(3):
+        for model, chosen in ((ours, optimizer), (theirs, plain)):
+            torch.manual_seed(step)
+            for p in model.parameters():
+                p.grad = torch.randn_like(p)
+            chosen.step(1.0, PASS_THROUGH)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def library_defaults(library: type[torch.optim.Optimizer], optimizer: torch.optim.Optimizer) -> dict[str, object]:
+    known = inspect.signature(library).parameters
+    return {name: value for name, value in optimizer.defaults.items() if name in known}
+
+
+def test_training_leaves_the_compiler_unimported() -> None:
+    code = """
+import sys, torch
+from nano_llm.config.compose import compose_config
+from nano_llm.training.optimizer import Optimizer
+model = torch.nn.ModuleDict({"trunk": torch.nn.Sequential(torch.nn.Linear(2, 2))})
+optimizer = Optimizer(compose_config(["optimizer=muon"]).optimizer, model)
+for parameter in model.parameters():
+    parameter.grad = torch.ones_like(parameter)
+optimizer.step(1.0, torch.amp.GradScaler("cpu", enabled=False))
+optimizer.load_tensors(optimizer.tensors())
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

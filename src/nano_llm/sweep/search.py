@@ -113,9 +113,10 @@ def _run(study: optuna.Study, settings: dict[str, Any], surroundings: dict[str, 
     loop.job_idx = known
     try:
         loop.sweep(space.overrides())
-    except ValueError:
-        # At its end the loop asks for the best trial, also when every trial has failed; `_conclude` says so.
-        if _finished(study) or len(_ended(study)) - num_ended < loop.n_trials:
+    except (ValueError, RuntimeError):
+        # At its end the loop asks for the best trial, also when every trial has failed, and a grid stops the study when
+        # its last point has failed. All trials have been told by then; `_conclude` says what became of them.
+        if len(_ended(study)) - num_ended < loop.n_trials:
             raise
 
 

@@ -1,6 +1,7 @@
 """The optimizer of a run: one torch optimizer or two, as one thing with one learning-rate factor."""
 
 from collections.abc import Iterable
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -96,6 +97,26 @@ def hidden_matrices(model: nn.Module) -> list[Tensor]:
     ]
 
 
+class _Untraced(torch.optim.Optimizer):
+    """An optimizer without the guards that PyTorch puts around it.
+
+    The guards keep the compiler from tracing it, and import the compiler for that, which takes a second of every run;
+    here only models are ever compiled.
+    """
+
+    add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
+    state_dict = unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = unwrap(torch.optim.Optimizer.load_state_dict)
+
+
+class _AdamW(_Untraced, torch.optim.AdamW):
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+
+
+class _Muon(_Untraced, torch.optim.Muon):
+    step = torch.no_grad()(unwrap(torch.optim.Muon.step))
+
+
 def _adamw(
     config: OptimizerConfig, named: list[tuple[str, nn.Parameter]], undecayed: list[nn.Parameter]
 ) -> torch.optim.Optimizer:
@@ -105,7 +126,7 @@ def _adamw(
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": [p for _, p in named if id(p) not in ids] + undecayed, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
+    return _AdamW(
         [group for group in groups if group["params"]],
         lr=config.lr,
         betas=(config.beta1, config.beta2),
@@ -115,7 +136,7 @@ def _adamw(
 
 
 def _muon(config: MuonConfig, matrices: list[Tensor]) -> torch.optim.Optimizer:
-    return torch.optim.Muon(matrices, lr=config.muon_lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    return _Muon(matrices, lr=config.muon_lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:
