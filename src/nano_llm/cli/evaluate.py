@@ -36,8 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--cad",
         metavar="FOLDER",
-        help="counterfactually augmented reviews, for data=imdb; default: "
-        "NANO_LLM_CAD, else where they were for the training. NANO_LLM_IMDB names IMDB likewise, for the judges",
+        help="counterfactually augmented reviews, for data=imdb; default: NANO_LLM_CAD, else where they were for the "
+        "training. NANO_LLM_IMDB names IMDB likewise, for the judges",
     )
     parser.add_argument("--device", choices=[device.name for device in Device], default="auto")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where `latest` looks; default: outputs")
