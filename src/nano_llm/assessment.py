@@ -8,11 +8,9 @@ from nano_llm.checkpoint import Checkpoint
 from nano_llm.config.schema import Suite
 from nano_llm.data.prepare import PreparedData
 from nano_llm.evaluation.bootstrap import Interval
-from nano_llm.evaluation.divergence import divergence_profile
 from nano_llm.evaluation.outcome_model import OutcomeModel
 from nano_llm.evaluation.records import write_measured
-from nano_llm.evaluation.suite import SIZES, Subject, evaluate
-from nano_llm.files import explained_writes, write_json
+from nano_llm.evaluation.suite import Subject, evaluate
 from nano_llm.training.machine import Machine
 
 
@@ -34,18 +32,16 @@ def assess(
         data: Prepared as for its training.
         machine: Device and arithmetic.
         suite: How thorough to be.
-        folder: Receives a record and a table of rows for each group of metrics, and a profile of where two outcomes
-            diverge.
+        folder: Receives a record and a table of rows for each group of metrics, all figures of the group included.
         wanted: Names of metrics; empty for all of the suite.
         say: Tells what is skipped and why.
         on_batch: Called before each forward pass; may raise to end the evaluation.
 
     Returns:
-        The figures by name.
+        The wanted figures by name.
 
     Raises:
         ConfigError: No metric has a wanted name.
-        DataError: A corpus is damaged.
         OutputError: The folder cannot be written.
     """
     config = checkpoint.config
@@ -68,18 +64,8 @@ def assess(
         "data": data.fingerprint,
         "device": machine.name,
     }
-    if model.num_outcomes == 2 and not wanted:
-        # Windows of the judged split; under the reference protocol only the test is covered byte by byte.
-        windows = data.windows["test" if "test" in data.windows else "validation"]
-        size = config.trainer.eval_batch_size
-        profile = divergence_profile(
-            model, windows, machine, batch_size=size, num_reviews=SIZES[suite].reviews, on_batch=on_batch
-        )
-        with explained_writes(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "divergence.json", {**provenance, **profile})
     figures: dict[str, Interval] = {}
     for name, measured in evaluate(subject, suite, wanted):
         write_measured(folder, name, measured, provenance)
-        figures |= measured.figures
+        figures |= {metric: figure for metric, figure in measured.figures.items() if not wanted or metric in wanted}
     return figures

@@ -1,5 +1,6 @@
 """One session of a run: data, model, objective, training, evaluation, and the folder that keeps them."""
 
+import math
 import shutil
 import time
 import traceback
@@ -22,12 +23,13 @@ from nano_llm.data.prepare import PreparedData, fingerprint, prepare
 from nano_llm.data.windows import Windows
 from nano_llm.errors import CheckpointError, DataError, NanoLLMError, NonFiniteError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
+from nano_llm.evaluation.records import records_folder
 from nano_llm.interruption import Interrupted, Interruption
 from nano_llm.model.accounting import forward_flops_per_token, num_parameters
 from nano_llm.model.language_model import LanguageModel
 from nano_llm.objective import Objective
 from nano_llm.tracking.console import ConsoleProgress
-from nano_llm.tracking.run_folder import EVALUATION, RunFolder
+from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.status import read_status, read_summary
 from nano_llm.training.loop import Metrics, Training
 from nano_llm.training.machine import Machine, find_machine
@@ -203,17 +205,20 @@ class Session:
         return summary
 
     def _assess(self, best: checkpoint.Checkpoint, suite: Suite) -> dict[str, float]:
-        """Put the best checkpoint through an evaluation suite; records go to the run's folder."""
+        """Put the best checkpoint through an evaluation suite; records go to the run's folder.
+
+        Figures that are not finite, such as a ratio to nothing, are in the records only.
+        """
         found = assess(
             best,
             self._data,
             self._machine,
             suite,
-            self._folder.path / EVALUATION,
+            records_folder(self._folder.path, self._best.name, suite),
             say=self._folder.log,
             on_batch=self._between_batches,
         )
-        return {name: interval.value for name, interval in found.items()}
+        return {name: interval.value for name, interval in found.items() if math.isfinite(interval.value)}
 
     # --------------------------------------------------------------------------- hearing the loop
 

@@ -25,6 +25,7 @@ from nano_llm.data.scm_law import (
     log_probabilities,
     next_event_laws,
     posterior,
+    prompt_prior,
     read_events,
     review_posterior,
     treatment_prior,
@@ -195,6 +196,8 @@ def test_the_prior_is_a_coin_or_what_the_prompt_tells_of_the_treatment() -> None
     law, events, treatment_R = sampled(replace(DEFAULT, topic=ScmTopic.proxy), 5_000, Sampling.observational)
     assert (treatment_prior(law, events, Sampling.do) == 0.5).all()
     prior_R = treatment_prior(law, events, Sampling.observational)
+    named = [None if z == SILENT else law.topics[z] for z in events.topic_R]
+    assert (prompt_prior(law, named) == prior_R).all()
     for w in range(6):
         mine_R = events.topic_R == w
         assert np.ptp(prior_R[mine_R]) == 0

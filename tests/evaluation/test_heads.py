@@ -36,3 +36,14 @@ def test_one_outcome_has_one_figure() -> None:
 def test_movies_are_drawn_whole() -> None:
     figures = measure_heads(SCORES, BYTES, LABELS, HALF, np.array(["tt1", "tt1"])).figures
     assert figures["bpb"].num_clusters == 1
+
+
+def test_a_label_without_reviews_has_no_figure_of_its_own() -> None:
+    figures = measure_heads(SCORES, BYTES, np.array([1, 1]), HALF, None).figures
+    assert set(figures) == {"bpb", "bpb_y1", "bpb_other", "bpb_mixture"}
+    assert figures["bpb"].value == figures["bpb_y1"].value == pytest.approx((7 + 2) / 5)
+
+
+def test_one_outcome_needs_no_prior() -> None:
+    one = TokenScores(SCORES.log_p_NK[:, :1], SCORES.tokens_N, SCORES.offset_R1)
+    assert measure_heads(one, BYTES, LABELS, None, None).figures["bpb"].value == pytest.approx((3 + 5) / 5)

@@ -167,6 +167,20 @@ def treatment_prior(law: ReviewLaw, events: Events, sampling: Sampling) -> Float
     return prior_R
 
 
+def prompt_prior(law: ReviewLaw, topics: Sequence[str | None]) -> FloatArray:
+    """P(T = 1 | prompt) as treatments are found, shape (R,); needs no texts.
+
+    Args:
+        law: Of the corpus.
+        topics: What the prompt of each review names; None where the law keeps it hidden.
+
+    Raises:
+        DataError: A prompt names another thing than the law does.
+    """
+    prior_R: FloatArray = _topic_given_prompt(law, _read_topics(law, topics, len(topics))) @ law.treatment_Z
+    return prior_R
+
+
 def posterior(log_probability_NK: FloatArray, offset_R1: IntArray, prior_R: FloatArray) -> FloatArray:
     """P(T = 1 | x_<t, prompt) before each event, shape (N,): at the first of a review its prior.
 

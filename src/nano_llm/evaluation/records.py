@@ -1,5 +1,8 @@
 """Evaluations on disk: ``<name>.json`` with figures and details, ``<name>.parquet`` with a row a review beside it.
 
+Each checkpoint and suite of a run has a folder of its own: ``evaluation`` is the quick suite on the best checkpoint,
+``evaluation-full`` the full one, ``evaluation-last`` and ``evaluation-last-full`` those of the checkpoint ``last``.
+
 {"suite": "quick", "step": 300, "data": "1a2b...", "device": "cpu",
 "figures": {"cf_kl": {"value": 0.012, "low": 0.010, "high": 0.014, "n": 200, "num_clusters": 200,
 "unit": "nats a token", "better": "lower", "meaning": "..."}}, "details": {...}}
@@ -11,9 +14,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nano_llm.config.schema import Suite
 from nano_llm.evaluation.measured import Measured
 from nano_llm.files import explained_writes, write_bytes, write_json
 from nano_llm.metrics import METRICS
+
+
+def records_folder(run: Path, checkpoint: str, suite: Suite) -> Path:
+    """Return where the records of an evaluation lie: none may take the place of another's.
+
+    Args:
+        run: Folder of a run.
+        checkpoint: Name of one of its checkpoints, such as ``best``.
+        suite: That it went through.
+    """
+    of_checkpoint = "" if checkpoint == "best" else f"-{checkpoint}"
+    return run / f"evaluation{of_checkpoint}{'-full' if suite is Suite.full else ''}"
 
 
 def write_measured(folder: Path, name: str, measured: Measured, provenance: dict[str, Any]) -> None:
@@ -30,9 +46,10 @@ def write_measured(folder: Path, name: str, measured: Measured, provenance: dict
     """
     with explained_writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    rows = io.BytesIO()
-    measured.rows.to_parquet(rows, index=False)
-    write_bytes(folder / f"{name}.parquet", rows.getvalue())
+    if not measured.rows.empty:
+        rows = io.BytesIO()
+        measured.rows.to_parquet(rows, index=False)
+        write_bytes(folder / f"{name}.parquet", rows.getvalue())
     figures = {}
     for metric, interval in measured.figures.items():
         meaning = METRICS[metric]

@@ -6,25 +6,30 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from nano_llm.config.schema import Config, DataConfig, ImdbConfig, ScmConfig, ScmTopic, Suite, TokenizerKind
+from nano_llm.config.schema import Config, ImdbConfig, ScmConfig, ScmTopic, Suite, TokenizerKind
 from nano_llm.config.strict import suggest
 from nano_llm.data import cad, scm, scm_law
 from nano_llm.data.arrays import FloatArray, IntArray
 from nano_llm.data.cad import CadPair, read_cad
+from nano_llm.data.corpus import cut_text
 from nano_llm.data.imdb import read_imdb
 from nano_llm.data.review import Review
+from nano_llm.data.samples import format_samples
 from nano_llm.data.split import Split
+from nano_llm.data.windows import Windows
 from nano_llm.errors import ConfigError, DataError
 from nano_llm.evaluation.control import measure_control
+from nano_llm.evaluation.divergence import divergence_profile
 from nano_llm.evaluation.effects import measure_effects
 from nano_llm.evaluation.heads import measure_heads
 from nano_llm.evaluation.judges import TrainingSet, judge_training_set, open_judges
 from nano_llm.evaluation.likelihood import evenly_spaced
 from nano_llm.evaluation.measured import Measured, NotMeasurableError
 from nano_llm.evaluation.ngram_model import ByteNgram
-from nano_llm.evaluation.outcome_model import OutcomeModel, TokenScores
+from nano_llm.evaluation.outcome_model import NUM_VIEWS, OutcomeModel, TokenScores
 from nano_llm.evaluation.pairs import measure_pairs
 from nano_llm.evaluation.posterior import Evidence, fit_scale, measure_posterior
 from nano_llm.evaluation.text_sample import TextSample, match_lengths, write
@@ -38,13 +43,15 @@ WRITTEN_TOKENS = 200
 NUM_JUDGE_REVIEWS = 5000
 """Reviews that judges are fitted to where they have a stream of their own; at most so many for the judge of fluency."""
 MIN_JUDGE_REVIEWS = 100
+NUM_KEY_CHARS = 60
+"""Letters of a key that name a review; as where originals of counterfactual pairs are kept out of training."""
 
 
 @dataclass(frozen=True)
 class Sizes:
     """How much of each corpus a suite takes."""
 
-    reviews: int  # judged ones, and as many of the validation split to fit scales to
+    reviews: int  # judged ones, and as many to fit scales to
     law_reviews: int  # of the structural corpus, under do(T); their whole laws are compared
     pairs: int
     samples: int  # reviews to write under each outcome
@@ -65,9 +72,8 @@ class Judged:
     cluster_R: NDArray[np.str_] | None  # movies, where they are known
 
     @classmethod
-    def of(cls, split: Split, num_reviews: int) -> "Judged":
-        """Take reviews at even distances."""
-        rows = evenly_spaced(len(split), num_reviews)
+    def of(cls, split: Split, rows: IntArray) -> "Judged":
+        """Take rows of a split."""
         reviews = [split[int(row)] for row in rows]
         movie_R = split.movie_R[rows]
         return cls(reviews, split.num_bytes_R[rows], movie_R if (movie_R != "").all() else None)
@@ -89,19 +95,24 @@ class Subject:
         Args:
             config: Of the run.
             model: Its best checkpoint.
-            splits: ``train``, ``validation`` and, where the protocol has one, ``test``; `prepare` opens them.
+            splits: ``train``, ``validation`` and, where the protocol has one, ``test``; `prepare` opens them. The
+                test is judged, and scales are fitted to the validation. With no test, both take reviews of the
+                validation split, but not the same ones.
             suite: How thorough to be.
             cache: Folder of what can be used again, such as judges.
             say: Tells the user what is skipped and why.
         """
         self.config, self.model, self.splits, self.cache, self.say = config, model, splits, cache, say
         self.sizes = SIZES[suite]
-        self.judged = Judged.of(self.held_out, self.sizes.reviews)
-
-    @property
-    def held_out(self) -> Split:
-        """The split that is judged."""
-        return self.splits["test" if "test" in self.splits else "validation"]
+        validation = splits["validation"]
+        if "test" in splits:
+            self.held_out = splits["test"]
+            judged_rows = evenly_spaced(len(self.held_out), self.sizes.reviews)
+            self._calibration_rows = evenly_spaced(len(validation), self.sizes.reviews)
+        else:
+            self.held_out = validation
+            judged_rows, self._calibration_rows = _halves(validation, self.sizes.reviews)
+        self.judged = Judged.of(self.held_out, judged_rows)
 
     @cached_property
     def scores(self) -> TokenScores:
@@ -115,8 +126,14 @@ class Subject:
 
     @cached_property
     def calibration(self) -> Evidence:
-        """Of reviews of the validation split, for fitting scales."""
-        reviews = Judged.of(self.splits["validation"], self.sizes.reviews)
+        """Of reviews of the validation split that are not judged, for fitting scales.
+
+        Raises:
+            NotMeasurableError: There are none.
+        """
+        if not len(self._calibration_rows):
+            raise NotMeasurableError("no validation review is left to fit scales to; raise data.max_validation_reviews")
+        reviews = Judged.of(self.splits["validation"], self._calibration_rows)
         return Evidence.of(self.model.score(reviews.reviews), self.prior(reviews.reviews), reviews.treatment_R)
 
     @cached_property
@@ -182,8 +199,7 @@ class Subject:
         """Return P(T = 1 | prompt): the law's where it is known, else 1/2, as in the balanced reviews of IMDB."""
         if not isinstance(self.config.data, ScmConfig):
             return np.full(len(reviews), 0.5)
-        events = scm_law.read_events(self.law, [r.text for r in reviews], [r.topic for r in reviews])
-        return scm_law.treatment_prior(self.law, events, scm.Sampling.observational)
+        return scm_law.prompt_prior(scm.review_law(self.config.data), [review.topic for review in reviews])
 
     def demand_two_outcomes(self) -> None:
         """Make sure that the model can be asked about both treatments.
@@ -195,9 +211,16 @@ class Subject:
             raise NotMeasurableError("the model has one outcome: its prompt does not tell the treatment")
 
 
+def _halves(split: Split, num_reviews: int) -> tuple[IntArray, IntArray]:
+    """Return up to so many rows at even distances, and as many others between them; both have as much of each label."""
+    by_label = np.argsort(split.treatment_R, kind="stable")
+    rows = by_label[evenly_spaced(len(split), 2 * num_reviews)]
+    return np.sort(rows[::2]), np.sort(rows[1::2])
+
+
 @dataclass(frozen=True)
 class Group:
-    """Metrics that come of the same work."""
+    """Metrics that come of the same work; with no metrics, a record of details."""
 
     name: str
     measure: Callable[[Subject], Measured]
@@ -211,19 +234,25 @@ def evaluate(subject: Subject, suite: Suite, wanted: Sequence[str] = ()) -> Iter
     Args:
         subject: The model and its corpus.
         suite: Groups of this suite; all groups if metrics are named.
-        wanted: Names of metrics; empty for all of the suite.
+        wanted: Names of metrics, whose groups are measured; empty for all of the suite.
+
+    Yields:
+        Name of a group and all that it found.
 
     Raises:
         ConfigError: No metric has a wanted name.
     """
     for group in chosen_groups(suite, wanted):
+        names = [name for name in group.metrics if not wanted or name in wanted]
         try:
             measured = group.measure(subject)
-        except NotMeasurableError as reason:
-            subject.say(f"skipped {', '.join(group.metrics)}: {reason}")
+        except (NotMeasurableError, DataError) as reason:  # what a corpus lacks must not cost the other groups
+            subject.say(f"skipped {', '.join(names) or group.name}: {reason}")
             continue
-        figures = {name: figure for name, figure in measured.figures.items() if not wanted or name in wanted}
-        yield group.name, Measured(figures, measured.rows, measured.details)
+        missing = [name for name in names if name not in measured.figures]
+        if missing:
+            subject.say(f"skipped {', '.join(missing)}: this model and these reviews do not give it")
+        yield group.name, measured
 
 
 def chosen_groups(suite: Suite, wanted: Sequence[str]) -> list[Group]:
@@ -246,7 +275,7 @@ def chosen_groups(suite: Suite, wanted: Sequence[str]) -> list[Group]:
 
 def _heads(subject: Subject) -> Measured:
     judged = subject.judged
-    prior_R = subject.prior(judged.reviews)
+    prior_R = subject.prior(judged.reviews) if subject.model.num_outcomes == 2 else None
     return measure_heads(subject.scores, judged.num_bytes_R, judged.treatment_R, prior_R, judged.cluster_R)
 
 
@@ -281,28 +310,63 @@ def _confounding(subject: Subject) -> Measured:
 
 def _pairs(subject: Subject) -> Measured:
     subject.demand_two_outcomes()
-    negative, positive = _pairs_of(subject.config.data, subject.sizes.pairs)
+    pairs, num_trained_on = _pairs_of(subject)
+    negative, positive = ([pair[k] for pair in pairs] for k in (0, 1))
     calibration = subject.calibration
     scale = fit_scale(calibration.s_R, calibration.prior_R, calibration.treatment_R)
-    return measure_pairs(subject.model.score(negative), subject.model.score(positive), scale)
+    measured = measure_pairs(subject.model.score(negative), subject.model.score(positive), scale)
+    return replace(measured, details=measured.details | {"pairs_left_out_as_trained_on": num_trained_on})
 
 
-def _pairs_of(data: DataConfig, num_pairs: int) -> tuple[list[Review], list[Review]]:
-    """Return the negative and the positive members of minimal pairs that nothing was trained on."""
+def _pairs_of(subject: Subject) -> tuple[list[tuple[Review, Review]], int]:
+    """Return the negative and the positive member of minimal pairs, and how many were trained on and left out."""
+    data, num_pairs = subject.config.data, subject.sizes.pairs
     if isinstance(data, ScmConfig):
-        pairs = list(zip(*scm.twins(data, "test_do", num_pairs, scm.Sampling.do), strict=True))
-    elif isinstance(data, ImdbConfig):
-        if data.cad is None:
-            raise NotMeasurableError(
-                "counterfactually augmented reviews are needed: get sentiment/combined/paired of github "
-                "acmi-lab/counterfactually-augmented-data and set data.cad or NANO_LLM_CAD"
-            )
-        found = cad.read_members(data.cad, "dev")
-        pairs = [found[row] for row in evenly_spaced(len(found), num_pairs)]
-    else:
+        twins = zip(*scm.twins(data, "test_do", num_pairs, scm.Sampling.do), strict=True)
+        return [(one, other) if one.treatment == 0 else (other, one) for one, other in twins], 0
+    if not isinstance(data, ImdbConfig):
         raise NotMeasurableError(f"there are no minimal pairs for data={data.name}")
-    ordered = [sorted(pair, key=lambda review: review.treatment) for pair in pairs]
-    return [pair[0] for pair in ordered], [pair[1] for pair in ordered]
+    if data.cad is None:
+        raise NotMeasurableError(
+            "counterfactually augmented reviews are needed: get sentiment/combined/paired of github "
+            "acmi-lab/counterfactually-augmented-data and give it as --cad FOLDER of `nano-llm evaluate`, as "
+            "NANO_LLM_CAD, or to a training as data.cad"
+        )
+    found = cad.read_members(data.cad, "dev")
+    pairs = found
+    if "train" in subject.splits:
+        trained_on = _beginnings(subject.splits["train"], data.max_review_chars)
+        pairs = [pair for pair in found if not any(trained_on(member) for member in pair)]
+    num_trained_on = len(found) - len(pairs)
+    if num_trained_on:
+        subject.say(f"{num_trained_on:,} of {len(found):,} counterfactual pairs are left out: they were trained on")
+    if not pairs:
+        raise NotMeasurableError("their originals were trained on; train with data.exclude_cad=true")
+    return [pairs[row] for row in evenly_spaced(len(pairs), num_pairs)], num_trained_on
+
+
+def _beginnings(train: Split, max_chars: int | None) -> Callable[[Review], bool]:
+    """Return what tells whether a text, by the first letters of its key, was trained on."""
+    known = {cad.key(train[row].text)[:NUM_KEY_CHARS] for row in range(len(train))}
+
+    def trained_on(review: Review) -> bool:
+        # A long review was trained on in pieces.
+        first = review.text if max_chars is None else cut_text(review.text, max_chars)[0]
+        return cad.key(first)[:NUM_KEY_CHARS] in known
+
+    return trained_on
+
+
+def _divergence(subject: Subject) -> Measured:
+    model = subject.model
+    if model.num_heads == 1:
+        raise NotMeasurableError("the model has one head")
+    samples = format_samples(subject.judged.reviews, model.template, model.tokenizer)
+    windows = Windows.covering(samples, model.window_length, model.tokenizer.pad_id, num_views=NUM_VIEWS)
+    profile = divergence_profile(
+        model.model, windows, model.machine, batch_size=model.batch_size, on_batch=model.on_batch
+    )
+    return Measured({}, pd.DataFrame(), profile)
 
 
 def _control(subject: Subject) -> Measured:
@@ -312,7 +376,9 @@ def _control(subject: Subject) -> Measured:
     fluency_texts = _fluency_texts(subject)
     ngram = ByteNgram.fit(fluency_texts) if len(fluency_texts) >= MIN_JUDGE_REVIEWS else None
     if ngram is None:
-        subject.say(f"skipped judge_bpb, fluency_gap: {len(fluency_texts)} held-out reviews are left for their judge")
+        subject.say(
+            f"no judge of fluency: {len(fluency_texts)} held-out reviews are left for it, expected {MIN_JUDGE_REVIEWS}"
+        )
     measured = measure_control(generated, real, judges, ngram)
     told = {"judges_are_fitted_to": training.note, "fluency_judge_reviews": len(fluency_texts)}
     return replace(measured, details=measured.details | told)
@@ -332,26 +398,33 @@ def _judge_training_set(subject: Subject) -> TrainingSet:
 
 
 def _cad_pairs(data: ImdbConfig) -> dict[str, list[CadPair]] | None:
-    """Return the counterfactual pairs; None where they are not given, or IMDB's train split to find originals in."""
+    """Return the counterfactual pairs; None where they are not given.
+
+    Raises:
+        NotMeasurableError: IMDB's train split, to find originals in, would have to be fetched.
+        DataError: It or the pairs cannot be read. Judges without pairs would be others, and so would their figures.
+    """
     if data.cad is None:
         return None
-    try:
-        train = read_imdb(data)["train"]
-    except DataError:
-        return None
+    if data.path is None:
+        raise NotMeasurableError(
+            "judges need IMDB's official train split to tell the originals of counterfactual pairs, and an evaluation "
+            "fetches nothing: set NANO_LLM_IMDB, or data.path of a training, to a local folder of IMDB"
+        )
+    train = read_imdb(data)["train"]
     return read_cad(data.cad, [Review(*review) for review in zip(train.texts, train.labels, strict=True)])
 
 
 def _fluency_texts(subject: Subject) -> list[str]:
-    """Return what the judge of fluency is fitted to: held-out reviews, none judged nor of a judged one's movie."""
+    """Return what the judge of fluency is fitted to: held-out reviews, no compared one nor one of its movie."""
     if isinstance(subject.config.data, ScmConfig):
         return [review.text for review in subject.judge_stream]
     split = subject.held_out
-    movies = {review.movie for review in subject.judged.reviews if review.movie is not None}
-    free_R = ~np.isin(split.movie_R, list(movies))
-    free_R[evenly_spaced(len(split), subject.sizes.reviews)] = False
-    rows = np.flatnonzero(free_R)
-    return [split[int(row)].text for row in rows[evenly_spaced(len(rows), NUM_JUDGE_REVIEWS)]]
+    compared = set(subject.compared_samples[1].texts)
+    movies = {review.movie for review in subject.compared if review.text in compared} - {None}
+    held_out = [split[row] for row in range(len(split))]
+    free = [review.text for review in held_out if review.text not in compared and review.movie not in movies]
+    return [free[row] for row in evenly_spaced(len(free), NUM_JUDGE_REVIEWS)]
 
 
 def _texts(subject: Subject) -> Measured:
@@ -375,6 +448,7 @@ GROUPS = (
             "posterior_ece", "posterior_ece_scaled", "posterior_ece_length_scaled",
         ),
     ),
+    Group("divergence", _divergence, ()),
     Group("sequences", _sequences, ("excess_nll", "excess_nll_share", "posterior_accuracy_do", "bayes_accuracy_do")),
     Group(
         "truth",
