@@ -134,8 +134,8 @@ def _imdb_splits(
     num = min(num_validation, len(held_out) // 2)
     if num == 0:
         raise DataError(
-            f"The official test split has {len(held_out)} review that train lacks; protocol.validation_reviews={num_validation} takes "
-            "up to half of it, so it must have at least two."
+            f"The official test split has {len(held_out)} review that train lacks; protocol.validation_reviews="
+            f"{num_validation} takes up to half of it, so it must have at least two."
         )
     labels = [review.treatment for review in held_out]
     if data.movies is None:
