@@ -10,7 +10,7 @@ from itertools import chain, count
 
 import numpy as np
 
-from nano_llm.data.arrays import IntArray
+from nano_llm.data.arrays import FloatArray, IntArray
 from nano_llm.evaluation.texts import words
 
 
