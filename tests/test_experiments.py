@@ -1,5 +1,6 @@
 """Every experiment does what its first line says: it composes, and each of its rows trains for two steps."""
 
+import csv
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,21 +44,36 @@ ROWS = [(f"{experiment}-{i}", row) for experiment in EXPERIMENTS for i, row in e
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in the Hub's layout with 40 + 40 short reviews."""
+    """A folder in the Hub's layout with 40 + 40 short reviews, and files of counterfactual pairs."""
     folder = tmp_path_factory.mktemp("imdb")
     rng = random.Random(0)
     for split in ("train", "test"):
         texts = [" ".join(rng.choices(("the", "film", "was", "dull", "slow", "and"), k=12)) for _ in range(40)]
         table = pyarrow.table({"text": texts, "label": [i % 2 for i in range(40)]})
         pyarrow.parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+        if split == "train":
+            write_pairs(folder, {"train": texts[0], "dev": texts[2]})
     return folder
+
+
+def write_pairs(folder: Path, originals: dict[str, str]) -> None:
+    """Write the files of counterfactual pairs, each with one pair: a negative review and its revision."""
+    for split, original in originals.items():
+        pair = [("Negative", original, "1"), ("Positive", f"it is fine that {original}", "1")]
+        with (folder / f"{split}_paired.tsv").open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, delimiter="\t").writerows([("Sentiment", "Text", "batch_id"), *pair])
 
 
 def small_data(config: Config, reviews: Path) -> list[str]:
     if not isinstance(config.data, ImdbConfig):
         return ["data.num_train=40", "data.num_validation=12", "data.num_test=12"]
     fair = config.protocol.windows is Windows.covering
-    return [f"data.path={reviews}", "data.movies=null", *(["protocol.validation_reviews=20"] if fair else [])]
+    return [
+        f"data.path={reviews}",
+        f"data.cad={reviews}",
+        "data.movies=null",
+        *(["protocol.validation_reviews=20"] if fair else []),
+    ]
 
 
 @pytest.mark.parametrize("row", [row for _, row in ROWS], ids=[name for name, _ in ROWS])

@@ -46,7 +46,7 @@ def test_help_lists_choices_and_imports_no_torch() -> None:
     code = "import sys; from nano_llm.run import main; main(['--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert "interblock | tarnet | tarnet_ipw | vanilla" in done.stdout
+    assert "interblock | s_plus | t_learner | tarnet | tarnet_ipw | tarnet_symmetric | vanilla" in done.stdout
     assert "_schema" not in done.stdout
 
 

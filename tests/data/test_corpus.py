@@ -145,6 +145,29 @@ def test_the_structural_corpus_has_its_own_splits_and_closed_vocabulary(
 # ---------------------------------------------------------------------------------- originals and movies
 
 
+def test_reviews_that_are_also_in_train_are_not_evaluated_on(
+    tmp_path: Path,
+    imdb_config: MakeConfig,
+    fair: ProtocolConfig,
+    reference: ProtocolConfig,
+    write_imdb: Callable[[Path, Rows, Rows], Path],
+    write_cad: Callable[..., Path],
+) -> None:
+    """Whatever their markup, label or row; train keeps its own, and loses none for the caps or the pairs."""
+    train = [("A fine film!", 1), ("a dull<br />film", 0), ("fine", 1), ("slow", 0)]
+    test = [("A FINE film.", 1), ("a dull film", 1), ("a dull film", 0), ("good", 1), ("bad", 0), ("a fine", 1)]
+    pairs = write_cad(tmp_path / "cad", train=[("Positive", "A fine film!", "1"), ("Negative", "A foul film!", "1")])
+    config = imdb_config(path=str(write_imdb(tmp_path / "imdb", train, test)))
+    for changed in (config, replace(config, max_train_reviews=2), replace(config, cad=str(pairs), exclude_cad=True)):
+        corpus = read_corpus(changed, fair)
+        assert sorted([*texts(corpus.splits["validation"]), *texts(corpus.splits["test"])]) == ["a fine", "bad", "good"]
+        assert corpus.dropped["reviews_also_in_train"] == 3
+    assert "A fine film!" in texts(read_corpus(config, fair).splits["train"])
+    undivided = read_corpus(config, reference)
+    assert len(undivided.splits["validation"]) == 6
+    assert undivided.dropped == {}
+
+
 def test_originals_of_augmented_pairs_leave_training_alone(
     numbered_imdb: str, imdb_config: MakeConfig, fair: ProtocolConfig, write_cad: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -155,8 +178,8 @@ def test_originals_of_augmented_pairs_leave_training_alone(
     assert set(texts(whole.splits["train"])) - set(texts(without.splits["train"])) == {"train 3", "train 40"}
     assert len(without.splits["train"]) == 58
     assert without.splits["test"] == whole.splits["test"]
-    assert whole.dropped == {}
-    assert without.dropped == {"cad_originals": 2}
+    assert whole.dropped == {"reviews_also_in_train": 0}
+    assert without.dropped == {"reviews_also_in_train": 0, "cad_originals": 2}
 
 
 def test_augmented_pairs_are_part_of_the_source_only_where_they_matter(
@@ -191,7 +214,7 @@ def test_known_movies_lie_in_one_split_each(
     assert not found["train"] & found["validation"]
     assert not found["train"] & found["test"]
     assert not found["validation"] & found["test"]
-    assert corpus.dropped == {"reviews_of_shared_movies": 3}
+    assert corpus.dropped == {"reviews_also_in_train": 0, "reviews_of_shared_movies": 3}
     assert {review.text: review.movie for review in corpus.splits["train"]}["train 31"] == "movie 10"
 
 
@@ -213,19 +236,19 @@ def test_movies_too_large_for_the_validation_split_are_told(
         read_corpus(imdb_config(path=numbered_imdb, movies=str(tmp_path)), fair)
 
 
-def test_the_official_splits_share_one_movie_which_validation_and_test_lose(
+def test_the_official_splits_share_texts_and_one_movie_which_validation_and_test_lose(
     shared: Path, imdb_config: MakeConfig, fair: ProtocolConfig
 ) -> None:
     folder = shared / "data"
     corpus = read_corpus(imdb_config(path=str(folder / "imdb"), movies=str(folder / "imdb_movies")), fair)
     assert {name: treatments(found) for name, found in corpus.splits.items()} == {
         "train": {0: 12500, 1: 12500},
-        "validation": {0: 1250, 1: 1250},
-        "test": {0: 11244, 1: 11233},
+        "validation": {0: 1247, 1: 1253},
+        "test": {0: 11152, 1: 11202},
     }
     seen = [{review.movie for review in found} for found in corpus.splits.values()]
     assert sum(map(len, seen)) == len(set.union(*seen))
-    assert corpus.dropped == {"reviews_of_shared_movies": 23}
+    assert corpus.dropped == {"reviews_also_in_train": 123, "reviews_of_shared_movies": 23}
 
 
 def test_training_pairs_come_from_cad_negative_and_positive_in_turn(

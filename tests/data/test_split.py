@@ -41,6 +41,6 @@ def test_the_effective_size_is_that_of_equal_weights() -> None:
     even = [Review("a", treatment) for treatment in (0, 1, 1)]
     assert Split.of(even).effective_size == pytest.approx(3)
     weights = [2.0, 0.5 / 0.75]
-    uneven = [Review("a", treatment, None, 0.25) for treatment in (1, 0)]
+    uneven = [Review("a", treatment, propensity=0.25) for treatment in (1, 0)]
     assert Split.of(uneven).effective_size == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights))
     assert Split.of([]).effective_size == 0

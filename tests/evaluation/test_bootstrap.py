@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from nano_llm.errors import DataError
-from nano_llm.evaluation.bootstrap import Interval, paired_difference, ratio_interval, statistic_interval
+from nano_llm.evaluation.bootstrap import (
+    Interval,
+    paired_difference,
+    ratio_interval,
+    reversed_interval,
+    statistic_interval,
+)
 
 RANDOM = np.random.default_rng(0)
 NUMERATOR = RANDOM.gamma(2.0, size=60)
@@ -136,6 +142,22 @@ def test_a_statistic_sees_clusters_whole() -> None:
         return 1.0
 
     statistic_interval([cluster], whole, cluster, num_resamples=50)
+
+
+def test_a_reversed_interval_by_hand() -> None:
+    """Reflected at its value; widened to hold the value; not below 0; nothing where there is nothing."""
+    for (value, low, high), expected in (
+        ((0.5, 0.4, 0.7), (0.3, 0.6)),
+        ((0.5, 0.6, 0.9), (0.1, 0.5)),
+        ((0.5, 0.1, 0.4), (0.5, 0.9)),
+        ((0.1, 0.1, 0.3), (0.0, 0.1)),
+    ):
+        found = reversed_interval(Interval(value, low, high, 9, 8))
+        assert (found.low, found.high) == pytest.approx(expected)
+        assert (found.value, found.n, found.num_clusters) == (value, 9, 8)
+    nothing = reversed_interval(Interval(0.5, np.nan, np.nan, 3, 1))
+    assert np.isnan(nothing.low)
+    assert np.isnan(nothing.high)
 
 
 def test_draws_without_a_statistic_are_left_out() -> None:

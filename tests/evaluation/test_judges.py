@@ -21,7 +21,7 @@ from nano_llm.data.clean import clean
 from nano_llm.data.imdb import read_imdb
 from nano_llm.data.review import Review
 from nano_llm.errors import DataError
-from nano_llm.evaluation.judges import JudgeKind, LinearJudge, ceiling, fit_judge, judge_training_set, open_judges
+from nano_llm.evaluation.judges import JudgeKind, LinearJudge, fit_judge, judge_training_set, open_judges
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 NEUTRAL = ("the", "film", "it's", "Actors'", "10", "plot", "and", "was", "<br />", "caf\u00e9", "!", "?", "...")
@@ -35,6 +35,10 @@ def random_texts(num: int, seed: int) -> tuple[list[str], list[int]]:
     for line in words:
         rng.shuffle(line)
     return [" ".join(line) for line in words], labels
+
+
+def accuracy(judge: LinearJudge, texts: list[str], truth: np.ndarray) -> float:
+    return float(((judge.logit(texts) > 0) == truth).mean())
 
 
 def by_scikit_learn(kind: JudgeKind, texts: list[str], labels: Any, weights: Any) -> Callable[[list[str]], Any]:
@@ -80,7 +84,6 @@ def test_presence_of_words_pairs_and_marks_by_hand() -> None:
     judge = LinearJudge(JudgeKind.nbsvm, {"good": 0, "not good": 1, "!": 2}, np.array([1.0, -3.0, 0.5]), None, 0.25)
     texts = ["GOOD!! not<br />good", "good", "", "goods"]
     assert judge.logit(texts).tolist() == [-1.25, 1.25, 0.25, 0.25]
-    assert judge.label(texts).tolist() == [0, 1, 1, 1]
     assert judge.logit([]).shape == (0,)
 
 
@@ -170,18 +173,6 @@ def test_without_pairs_the_reviews_train_alone_and_it_is_said() -> None:
     assert all("2 training reviews alone: without counterfactual pairs (data.cad)" in line for line in lines)
 
 
-# -------------------------------------------------------------------------------------------- ceiling
-
-
-def test_a_ceiling_judges_what_is_left_of_each_text() -> None:
-    judge = LinearJudge(JudgeKind.nbsvm, {"good": 0}, np.array([1.0]), None, -0.5)
-    texts, labels = ["good film", "a good film", "a long and good film", "dull"], [1, 1, 1, 0]
-    assert ceiling(judge, texts, labels, 4) == 2 / 4
-    assert ceiling(judge, texts, labels, 6) == 3 / 4
-    assert ceiling(judge, texts, labels, 100) == 1
-    assert ceiling(judge, texts, labels, [4, 3, 100, 1]) == 3 / 4
-
-
 # --------------------------------------------------------------------------------------- known corpora
 
 
@@ -192,7 +183,7 @@ def test_judges_serve_the_structural_corpus_too(tmp_path: Path) -> None:
     found = judge_training_set(train, None, lambda _: None)
     truth = np.array([review.treatment for review in test])
     for judge in open_judges(found.texts, found.label_R, found.weight_R, tmp_path, lambda _: None):
-        assert (judge.label([review.text for review in test]) == truth).mean() > 0.75  # Bayes: .86 to .92
+        assert accuracy(judge, [review.text for review in test], truth) > 0.75  # Bayes: .86 to .92
 
 
 @pytest.mark.slow
@@ -214,4 +205,4 @@ def test_judges_reach_their_figures_on_imdb() -> None:
     fitted_to = [review.text for review in kept], [review.treatment for review in kept], np.ones(len(kept))
     for kind, expected in ((JudgeKind.lr, 0.907), (JudgeKind.nbsvm, 0.913)):
         judge = fit_judge(kind, *fitted_to)
-        assert (judge.label(texts) == truth).mean() == pytest.approx(expected, abs=0.01)
+        assert accuracy(judge, texts, truth) == pytest.approx(expected, abs=0.01)

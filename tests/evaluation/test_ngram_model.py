@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,29 +87,6 @@ def test_bytes_never_seen_cost_a_finite_number_of_bits() -> None:
 def test_no_texts_cost_nothing() -> None:
     bits, num_bytes = ByteNgram.fit(TEXTS, 3).bits([])
     assert (len(bits), len(num_bytes)) == (0, 0)
-
-
-def test_what_is_saved_is_read(tmp_path: Path) -> None:
-    model = ByteNgram.fit(TEXTS, 5)
-    model.save(tmp_path / "judge.npz")
-    again = ByteNgram.load(tmp_path / "judge.npz")
-    assert again.order == 5
-    assert again.bits(["a fine film", "zoo"])[0].tolist() == model.bits(["a fine film", "zoo"])[0].tolist()
-
-
-@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 torn", b"text"])
-def test_other_files_are_refused(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "judge.npz"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match=r"judge\.npz is no byte n-gram model"):
-        ByteNgram.load(path)
-
-
-def test_a_foreign_table_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "other.npz", values=np.ones(3))
-    with pytest.raises(DataError, match=r"other\.npz"):
-        ByteNgram.load(tmp_path / "other.npz")
 
 
 @pytest.mark.parametrize("order", [0, 8])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+from nano_llm.evaluation.bootstrap import reversed_interval, statistic_interval
 from nano_llm.evaluation.outcome_model import TokenScores
 from nano_llm.evaluation.posterior import (
     Evidence,
@@ -49,6 +50,23 @@ def test_calibrated_odds_have_a_small_error_and_overconfident_ones_a_large_one()
     odds_R, label_R = calibrated(20_000)
     assert expected_calibration_error(odds_R, label_R) < 0.02
     assert expected_calibration_error(5 * odds_R, label_R) > 0.1
+
+
+def test_intervals_of_the_calibration_error_cover_it_where_those_of_percentiles_do_not() -> None:
+    """Odds stretched by 1.3, 200 reviews: noise raises the error, and the draws' errors again: 83 % and 0 % cover."""
+    stretched_R, label_R = calibrated(400_000)
+    truth = expected_calibration_error(1.3 * stretched_R, label_R)
+    covered, percentile_covered = 0, 0
+    for seed in range(50):
+        odds_R, label_R = calibrated(200, seed)
+        columns = [1.3 * odds_R, label_R]
+        percentile = statistic_interval(columns, expected_calibration_error, num_resamples=100)
+        interval = reversed_interval(percentile)
+        assert 0 <= interval.low <= interval.value <= interval.high
+        covered += interval.low <= truth <= interval.high
+        percentile_covered += percentile.low <= truth <= percentile.high
+    assert covered >= 0.7 * 50
+    assert percentile_covered <= 0.2 * 50
 
 
 def test_the_fitted_scale_undoes_a_stretch_and_a_shift() -> None:

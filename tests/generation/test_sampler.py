@@ -177,6 +177,7 @@ def test_past_the_window_a_review_goes_on_in_the_contexts_that_evaluation_scores
         offset_R1=np.array([0, len(prompt) + len(body)]),
         prompt_length_R=np.array([len(prompt)]),
         treatment_R=np.array([0]),
+        propensity_R=np.array([0.5], np.float32),
     )
     windows = Windows.covering(samples, window_length, tokenizer.pad_id, num_views=2)
     assert len(windows) > 2

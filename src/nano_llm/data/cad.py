@@ -12,7 +12,6 @@ It does not say which member is the original; every original is a review of IMDB
 
 import csv
 import difflib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ _COLUMNS = ["Sentiment", "Text", "batch_id"]
 _TREATMENT = {"Negative": 0, "Positive": 1}
 _PREFIX = 60  # characters of a key that name a review whose rest was altered on the way into CAD
 _LONGEST_TEXT = 10_000_000
-_OTHER_THAN_KEY = re.compile("[^a-z0-9]+")
+_OTHER_THAN_KEY = bytes(set(range(128)) - set(b"abcdefghijklmnopqrstuvwxyz0123456789"))
 _REMEDY = (
     "Get the folder sentiment/combined/paired of github acmi-lab/counterfactually-augmented-data (Apache-2.0) and set "
     "data.cad or NANO_LLM_CAD to it."
@@ -54,7 +53,7 @@ def key(text: str) -> str:
 
     Example: ``key("It's<br /><br />GOOD!")`` is ``"itsgood"``.
     """
-    return _OTHER_THAN_KEY.sub("", clean(text).lower())
+    return clean(text).lower().encode("ascii", "ignore").translate(None, _OTHER_THAN_KEY).decode()
 
 
 def cad_source(path: str | None) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from nano_llm.config.schema import DataConfig, ImdbConfig, ProtocolConfig, ScmConfig, ScmTopic
 from nano_llm.data import scm
-from nano_llm.data.cad import cad_source, excluded_rows, read_cad, read_members
+from nano_llm.data.cad import cad_source, excluded_rows, key, read_cad, read_members
 from nano_llm.data.clean import clean
 from nano_llm.data.imdb import OFFICIAL_SPLITS, imdb_source, read_imdb
 from nano_llm.data.movies import movies_source, read_movies
@@ -32,8 +32,9 @@ def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
     """Read or sample the reviews, divide them into splits, apply the caps, clean.
 
     IMDB: the official test split gives the validation reviews (``protocol.validation_reviews``, at most half
-    of it) and the rest is the test; with no such number all of it validates. Where the movies are known, the
-    divided splits share none with each other. The structural corpus samples its three splits from the same law,
+    of it) and the rest is the test; with no such number all of it validates. A divided official test split loses the
+    reviews that are also in train, by their letters and digits. Where the movies are known, the divided splits share
+    none with each other. The structural corpus samples its three splits from the same law,
     whatever the protocol.
 
     Raises:
@@ -46,9 +47,13 @@ def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
         reviews = {name: _cut(_capped(data, name, found), data) for name, found in splits.items()}
         return Corpus(reviews, law.vocabulary, topics, pairs=scm.sample_pairs(data))
     if isinstance(data, ImdbConfig):
-        published, dropped = _published(data)
-        if protocol.validation_reviews is not None and data.movies is not None:
-            published["test"], dropped["reviews_of_shared_movies"] = _without_movies_of_train(published)
+        published, dropped = _published(data), dict[str, int]()
+        if protocol.validation_reviews is not None:
+            published["test"], dropped["reviews_also_in_train"] = _without_texts_of_train(published)
+            if data.movies is not None:
+                published["test"], dropped["reviews_of_shared_movies"] = _without_movies_of_train(published)
+        if data.exclude_cad:
+            published["train"], dropped["cad_originals"] = _without_originals(published["train"], data)
         rows = _imdb_splits(published, data, protocol.validation_reviews)
         reviews = {name: _cleaned(_capped(data, name, found)) for name, found in rows.items()}
         splits = {name: _cut(found, data) for name, found in reviews.items()}
@@ -88,21 +93,22 @@ def cut_text(text: str, max_chars: int) -> list[str]:
     return [*pieces, text]
 
 
-def _published(data: ImdbConfig) -> tuple[dict[str, list[Review]], dict[str, int]]:
-    """Return the official splits, raw, less what is not to be trained on, and how much that is."""
-    published, dropped = {}, {}
+def _published(data: ImdbConfig) -> dict[str, list[Review]]:
+    """Return the official splits, raw."""
+    published = {}
     for split, raw in read_imdb(data).items():
         num = len(raw.texts)
         movies = [None] * num if data.movies is None else read_movies(data.movies, split, num)
         rows = zip(raw.texts, raw.labels, movies, strict=True)
         published[split] = [Review(text, label, movie=movie) for text, label, movie in rows]
-    if data.exclude_cad:
-        train = published["train"]
-        pairs = [pair for found in read_cad(data.cad, train).values() for pair in found]
-        originals = set(excluded_rows([review.text for review in train], pairs))
-        published["train"] = [review for row, review in enumerate(train) if row not in originals]
-        dropped["cad_originals"] = len(originals)
-    return published, dropped
+    return published
+
+
+def _without_texts_of_train(published: dict[str, list[Review]]) -> tuple[list[Review], int]:
+    """Return the reviews of the official test split that are not in train too, and how many are."""
+    trained = {key(review.text) for review in published["train"]}
+    kept = [review for review in published["test"] if key(review.text) not in trained]
+    return kept, len(published["test"]) - len(kept)
 
 
 def _without_movies_of_train(published: dict[str, list[Review]]) -> tuple[list[Review], int]:
@@ -110,6 +116,13 @@ def _without_movies_of_train(published: dict[str, list[Review]]) -> tuple[list[R
     trained = {review.movie for review in published["train"]}
     kept = [review for review in published["test"] if review.movie not in trained]
     return kept, len(published["test"]) - len(kept)
+
+
+def _without_originals(train: list[Review], data: ImdbConfig) -> tuple[list[Review], int]:
+    """Return the training reviews that are no original of a counterfactual pair, and how many are."""
+    pairs = [pair for found in read_cad(data.cad, train).values() for pair in found]
+    originals = set(excluded_rows([review.text for review in train], pairs))
+    return [review for row, review in enumerate(train) if row not in originals], len(originals)
 
 
 def _imdb_splits(
@@ -121,8 +134,8 @@ def _imdb_splits(
     num = min(num_validation, len(held_out) // 2)
     if num == 0:
         raise DataError(
-            f"The official test split has {len(held_out)} review; protocol.validation_reviews={num_validation} takes "
-            "up to half of it, so it must have at least two."
+            f"The official test split has {len(held_out)} review that train lacks; protocol.validation_reviews="
+            f"{num_validation} takes up to half of it, so it must have at least two."
         )
     labels = [review.treatment for review in held_out]
     if data.movies is None:

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nano_llm.config.schema import ScmConfig, ScmLexicon, ScmTopic
+from nano_llm.data.arrays import FloatArray
 from nano_llm.data.review import Review
 from nano_llm.data.scm_lexicon import TOPICS, VERDICT, Lexicon, default_lexicon, tiny_lexicon
 
-FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 SLOTS = ("A", "Z", "I", "V", "C", "F", "O", "W")

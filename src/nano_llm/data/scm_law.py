@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nano_llm.config.schema import ScmTopic
-from nano_llm.data.scm import SILENT, FloatArray, IntArray, ReviewLaw, Sampling, parse
+from nano_llm.data.arrays import FloatArray
+from nano_llm.data.scm import SILENT, IntArray, ReviewLaw, Sampling, parse
 from nano_llm.errors import DataError
 
 _CHUNK = 256  # reviews that go through the filter together: their weights fit into the cache

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from nano_llm.data.arrays import FloatArray
 from nano_llm.data.review import Review
-from nano_llm.data.scm import FloatArray, IntArray, ReviewLaw, Sampling, draw_noise, sample_records, to_reviews
+from nano_llm.data.scm import IntArray, ReviewLaw, Sampling, draw_noise, sample_records, to_reviews
 from nano_llm.data.scm_law import (
     Events,
     log_probabilities,

@@ -10,8 +10,8 @@ from itertools import chain, count
 
 import numpy as np
 
-from nano_llm.data.arrays import IntArray
-from nano_llm.evaluation.texts import FloatArray, words
+from nano_llm.data.arrays import FloatArray, IntArray
+from nano_llm.evaluation.texts import words
 
 
 def copy_rate(texts: Sequence[str], training: Sequence[str]) -> FloatArray:

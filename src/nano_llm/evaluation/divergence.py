@@ -82,15 +82,16 @@ class _Sums:
         parts_NV = _js_parts(logits_BTKV[scored_BT])
         posterior_js_N = posterior_divergence(logits_BTKV, evidence_BT)[scored_BT]
         figures_N3 = torch.stack([torch.ones_like(posterior_js_N), parts_NV.sum(1), posterior_js_N], dim=1)
-        figures_N3 = figures_N3.double().cpu()
+        # Doubles on the CPU alone: not every device has them.
+        figures_N3 = figures_N3.cpu().double()
         rank_BT = scored_BT.cumsum(1) - 1
         decile_BT = NUM_DECILES * rank_BT // scored_BT.sum(1, keepdim=True).clamp(min=1)
         edges = torch.tensor(POSTERIOR_EDGES, dtype=torch.float64).logit()
-        bin_N = torch.bucketize(evidence_BT[scored_BT].double().cpu(), edges, right=True)
+        bin_N = torch.bucketize(evidence_BT[scored_BT].cpu().double(), edges, right=True)
         self.position.index_add_(0, decile_BT[scored_BT].cpu(), figures_N3)
         self.posterior.index_add_(0, bin_N, figures_N3)
         count_V = torch.bincount(targets_BT[scored_BT].cpu(), minlength=logits_BTKV.shape[-1])
-        token_V2 = torch.stack([count_V.double(), parts_NV.double().sum(0).cpu()], dim=1)
+        token_V2 = torch.stack([count_V.double(), parts_NV.sum(0).cpu().double()], dim=1)
         self.token_V2 = token_V2 if self.token_V2 is None else self.token_V2 + token_V2
 
     def profile(self) -> dict[str, Any]:

@@ -1,4 +1,9 @@
-"""Judges of sentiment: two linear classifiers that share nothing with the models that they judge.
+"""Judges of sentiment: two linear classifiers that share nothing with what they judge.
+
+They judge texts that a model wrote and held-out reviews. On IMDB they are fitted to the reviews that the models train
+on (and, where they are given, to revisions of some); on the structural corpus to a stream of their own. They have no
+weight, feature or text of a model, and no review that they judge; a model that recites its training reviews would
+please them, which the figures of copying tell.
 
 - ``lr``: TF-IDF with sublinear counts, logistic regression with C = 10.
 - ``nbsvm``: presence of terms times the naive Bayes log ratio, linear SVM with C = .01 (Wang and Manning 2012).
@@ -12,7 +17,6 @@ Axes: R texts, V terms of the vocabulary.
 import hashlib
 import itertools
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,21 +28,20 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
-from nano_llm.data.arrays import load_array, save_array
+from nano_llm.data.arrays import FloatArray, load_array, save_array
 from nano_llm.data.cache import Manifest, open_or_build
 from nano_llm.data.cad import CadPair, excluded_rows
 from nano_llm.data.review import Review
 from nano_llm.errors import DataError
+from nano_llm.evaluation.texts import WORD, words
 from nano_llm.files import write_json
 
-FloatArray = NDArray[np.float64]
 Say = Callable[[str], None]
 
 REVISION_WEIGHT = 5.0
 """Weight of a revision among the training texts: an unaided judge misses four revisions in ten."""
 
 _FORMAT = 1  # raise it whenever the same texts give another judge
-_WORD = re.compile(r"\b\w[\w']*\b|[!?]")
 _MIN_TEXTS = 2
 _LR_C = 10.0
 _SVM_C = 0.01
@@ -73,10 +76,6 @@ class LinearJudge:
         """
         features_RV = _features(_counts(texts, self.vocabulary), self.idf_V)
         return np.asarray(features_RV @ self.weight_V + self.bias, np.float64)
-
-    def label(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Return (R,): 1 where a text is judged positive, else 0."""
-        return (self.logit(texts) > 0).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -179,27 +178,13 @@ def fit_judge(kind: JudgeKind, texts: Sequence[str], labels: ArrayLike, weights:
     return LinearJudge(kind, vocabulary, weight_V * ratio_V, None, bias)
 
 
-def ceiling(judge: LinearJudge, texts: Sequence[str], labels: ArrayLike, num_chars: ArrayLike) -> float:
-    """Return the accuracy of a judge on real texts cut short: what generated texts of that length can reach.
-
-    Args:
-        judge: The judge of the generated texts.
-        texts: R real texts that the judge was not fitted to.
-        labels: (R,), 0 or 1.
-        num_chars: Leading characters kept: one number, or (R,) one a text, such as the lengths of generated texts.
-    """
-    length_R = np.broadcast_to(np.asarray(num_chars), len(texts))
-    cut = [text[:length] for text, length in zip(texts, length_R.tolist(), strict=True)]
-    return float((judge.label(cut) == np.asarray(labels)).mean())
-
-
 # ------------------------------------------------------------------------------------------- features
 
 
 def _terms(text: str) -> list[str]:
     """Return the words of a text and its pairs of neighbouring words, repeated as they occur."""
-    words = _WORD.findall(text.lower().replace("<br />", " "))
-    return [*words, *map(" ".join, itertools.pairwise(words))]
+    single = words(text)
+    return [*single, *map(" ".join, itertools.pairwise(single))]
 
 
 def _counts(texts: Iterable[str], vocabulary: dict[str, int]) -> scipy.sparse.csr_array:
@@ -274,7 +259,7 @@ def _open_judge(
 
 
 def _name(kind: JudgeKind, texts: Sequence[str], label_R: Any, weight_R: Any) -> str:
-    digest = hashlib.sha256(json.dumps([_FORMAT, kind.value, _WORD.pattern, _MIN_TEXTS, _LR_C, _SVM_C]).encode())
+    digest = hashlib.sha256(json.dumps([_FORMAT, kind.value, WORD.pattern, _MIN_TEXTS, _LR_C, _SVM_C]).encode())
     for text in texts:
         encoded = text.encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)

@@ -16,18 +16,13 @@ Axes: R texts, N positions of all texts (a text has its bytes and its end), G di
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nano_llm.data.arrays import BoolArray, IntArray
+from nano_llm.data.arrays import BoolArray, FloatArray, IntArray
 from nano_llm.errors import DataError
-from nano_llm.files import write_bytes
 
-FloatArray = NDArray[np.float64]
 KeyArray = NDArray[np.uint64]
 
 NUM_SYMBOLS = 257
@@ -40,7 +35,7 @@ _CHUNK = 1 << 22  # positions scored at a time, which bounds the memory
 
 
 class ByteNgram:
-    """The model; `fit` or `load` one.
+    """The model; `fit` makes one.
 
     Args:
         gram_G: Distinct n-grams of the highest order, sorted.
@@ -93,29 +88,6 @@ class ByteNgram:
         older = sum(symbol << (_BITS * place) for place, symbol in enumerate(history[len(history) - self.order + 1 :]))
         symbols = np.arange(NUM_SYMBOLS, dtype=np.uint64)
         return self._probability(symbols << np.uint64(_BITS * (self.order - 1)) | np.uint64(older))
-
-    def save(self, path: Path) -> None:
-        """Write the table of n-grams as ``.npz``.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        stream = BytesIO()
-        np.savez_compressed(stream, gram=self._gram_G, count=self._count_G, order=self.order)
-        write_bytes(path, stream.getvalue())
-
-    @classmethod
-    def load(cls, path: Path) -> "ByteNgram":
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: The file is absent or holds something else.
-        """
-        try:
-            with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-                return cls(arrays["gram"], arrays["count"], int(arrays["order"]))
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-            raise DataError(f"{path} is no byte n-gram model that `ByteNgram.save` wrote: {error}") from error
 
     def _bits(self, gram_N: KeyArray) -> FloatArray:
         """Return the bits of each position; positions with the same n-gram are worked out once."""

@@ -76,7 +76,8 @@ class OutcomeModel:
         log_p_NK = np.empty((len(samples.tokens_N), self.num_outcomes))
         for rows_n, outcomes, log_p_nkV, targets_n in self._passes(reviews):
             chosen_nk = log_p_nkV.gather(2, targets_n[:, None, None].expand(-1, log_p_nkV.shape[1], 1)).squeeze(2)
-            log_p_NK[rows_n, outcomes] = chosen_nk.double().cpu().numpy()
+            # On the CPU first: not every device has float64.
+            log_p_NK[rows_n, outcomes] = chosen_nk.cpu().double().numpy()
         keep_N, offset_R1 = _review_rows(samples)
         return TokenScores(log_p_NK[keep_N], samples.tokens_N[keep_N].astype(np.int64), offset_R1)
 

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 
 from nano_llm.data.arrays import FloatArray, IntArray
-from nano_llm.evaluation.bootstrap import Interval, ratio_interval, statistic_interval
+from nano_llm.evaluation.bootstrap import Interval, ratio_interval, reversed_interval, statistic_interval
 from nano_llm.evaluation.measured import Measured
 from nano_llm.evaluation.outcome_model import TokenScores
 
@@ -98,7 +98,8 @@ def measure_posterior(
         return ratio_interval(values_R, np.ones_like(values_R), cluster_R)
 
     def calibration_error(log_odds_R: FloatArray) -> Interval:
-        return statistic_interval([log_odds_R, treatment_R], expected_calibration_error, cluster_R)
+        columns = [log_odds_R, treatment_R]
+        return reversed_interval(statistic_interval(columns, expected_calibration_error, cluster_R))
 
     return Measured(
         figures={

@@ -1,7 +1,7 @@
 r"""Figures of texts at the level of words: length, variety, repetition, and how well two samples can be told apart.
 
 None says "good" alone: each is read beside the same figure of real texts, of the same number, cut to the same lengths.
-Words are those of the judges: lower case, ``\b\w[\w']*\b|[!?]``.
+Words are lower case, ``\b\w[\w']*\b|[!?]``, here and for the judges.
 
 Axes: R texts, B blocks of a fixed size, F features.
 """
@@ -12,17 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 
-from nano_llm.data.arrays import BoolArray
+from nano_llm.data.arrays import BoolArray, FloatArray, IntArray
 from nano_llm.errors import DataError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 WORD = re.compile(r"\b\w[\w']*\b|[!?]")
 
@@ -40,7 +33,7 @@ def words(text: str) -> list[str]:
 
 
 def _spelled(text: str) -> str:
-    return text.replace("<br />", " ").lower()
+    return text.lower().replace("<br />", " ")
 
 
 def num_words(texts: Sequence[str]) -> IntArray:
@@ -209,6 +202,11 @@ def two_sample_scores(
     Raises:
         DataError: A sample has fewer texts than there are folds, or no word occurs in two texts.
     """
+    # Imported here, because judges take their words from this file and need neither it nor its second.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
     if min(len(real), len(generated)) < num_folds:
         raise DataError(
             f"{num_folds} folds need as many texts of each sample; given {len(real)} real and {len(generated)} "

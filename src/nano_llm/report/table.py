@@ -12,8 +12,9 @@ from nano_llm.report.published import published_row
 from nano_llm.report.statistics import ENOUGH_SEEDS, Estimate, holm, paired_differences, t_interval, verdict
 
 MEASURED = (
-    "val_ce", "final_val_ce", "val_ppl", "val_bpb", "val_js", "test_bpb", "posterior_accuracy", "pair_order", "cf_kl",
-    "token_pehe", "js_ratio", "confounding_bias", "tokens_per_second", "training_seconds",
+    "val_ce", "final_val_ce", "val_ppl", "val_bpb", "val_js", "test_bpb", "posterior_accuracy", "posterior_accuracy_do",
+    "pair_order", "cf_kl", "factual_kl", "token_pehe", "token_pehe_decided", "js", "js_ratio", "confounding_bias",
+    "tokens_per_second", "training_seconds",
 )  # fmt: skip
 OBJECTIVES = ("val_objective", "final_val_objective")
 COUNTED = ("epochs", "steps", "parameters")
