@@ -112,6 +112,8 @@ UNTESTED_ALONE = {
     "report/published.py": "in report/test_report",
     "metrics.py": "in test_assessment",
     "evaluation/suite.py": "in test_assessment",
+    "evaluation/subject.py": "in test_assessment",
+    "evaluation/corpora.py": "in test_assessment",
     "evaluation/records.py": "in test_assessment",
     "cli/evaluate.py": "in test_assessment",
     "evaluation/measured.py": "records",

@@ -24,11 +24,13 @@ from nano_llm.data.prepare import prepare
 from nano_llm.data.review import Review
 from nano_llm.data.split import Split
 from nano_llm.errors import ConfigError, DataError
-from nano_llm.evaluation import effects, suite
+from nano_llm.evaluation import corpora, effects, suite
+from nano_llm.evaluation import subject as subjects
 from nano_llm.evaluation.bootstrap import Interval
 from nano_llm.evaluation.measured import Measured, NotMeasurableError
 from nano_llm.evaluation.outcome_model import TokenScores
-from nano_llm.evaluation.suite import GROUPS, Group, Subject, chosen_groups, evaluate
+from nano_llm.evaluation.subject import Subject
+from nano_llm.evaluation.suite import GROUPS, Group, chosen_groups, evaluate
 from nano_llm.evaluation.text_sample import TextSample
 from nano_llm.metrics import METRICS
 from nano_llm.training.machine import find_machine
@@ -39,15 +41,15 @@ SIZED = ("data.num_train=200", "data.num_validation=60", "data.num_test=60")
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = suite.Sizes(reviews=40, law_reviews=30, pairs=30, samples=0)
-    monkeypatch.setitem(suite.SIZES, Suite.quick, small)
+    small = subjects.Sizes(reviews=40, law_reviews=30, pairs=30, samples=0)
+    monkeypatch.setitem(subjects.SIZES, Suite.quick, small)
 
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = suite.Sizes(reviews=40, law_reviews=30, pairs=30, samples=12)
-    monkeypatch.setitem(suite.SIZES, Suite.full, small)
-    monkeypatch.setattr(suite, "NUM_JUDGE_REVIEWS", 300)
+    small = subjects.Sizes(reviews=40, law_reviews=30, pairs=30, samples=12)
+    monkeypatch.setitem(subjects.SIZES, Suite.full, small)
+    monkeypatch.setattr(subjects, "NUM_JUDGE_REVIEWS", 300)
     monkeypatch.setattr(effects, "NUM_DRAWS", effects._PART)
 
 
@@ -247,8 +249,8 @@ def test_without_a_test_split_no_judged_review_calibrates(
     num_reviews: int, monkeypatch: pytest.MonkeyPatch, scored: list[list[str]]
 ) -> None:
     """Labels alternate, so that every second row would be of one label."""
-    sizes = suite.Sizes(reviews=num_reviews, law_reviews=1, pairs=1, samples=0)
-    monkeypatch.setitem(suite.SIZES, Suite.quick, sizes)
+    sizes = subjects.Sizes(reviews=num_reviews, law_reviews=1, pairs=1, samples=0)
+    monkeypatch.setitem(subjects.SIZES, Suite.quick, sizes)
     split = Split.of([Review(f"review {row}", row % 2) for row in range(20)])
     subject = Subject(imdb(), listening(scored), {"validation": split}, Suite.quick, Path(), print)
     judged, calibrating = subject.judged.treatment_R, subject.calibration.treatment_R
@@ -264,12 +266,12 @@ def test_judges_are_not_replaced_where_the_originals_cannot_be_told() -> None:
         imdb("data.cad=somewhere"), listening([]), {"train": train, "validation": train}, Suite.quick, Path(), print
     )
     with pytest.raises(NotMeasurableError, match="fetches nothing: set NANO_LLM_IMDB"):
-        suite._judge_training_set(subject)
+        corpora.judges_training_set(subject)
     missing = Subject(
         imdb("data.cad=somewhere", "data.path=nowhere"), listening([]), subject.splits, Suite.quick, Path(), print
     )
     with pytest.raises(DataError, match=r"data\.path=nowhere is not a folder"):
-        suite._judge_training_set(missing)
+        corpora.judges_training_set(missing)
 
 
 def test_the_judge_of_fluency_reads_all_but_the_compared_reviews_and_their_movies() -> None:
@@ -278,7 +280,7 @@ def test_the_judge_of_fluency_reads_all_but_the_compared_reviews_and_their_movie
     subject = Subject(imdb(), listening([]), {"validation": split, "test": split}, Suite.quick, Path(), print)
     real = TextSample(["text 2", "text 3"], [None, None], np.ones(2, np.bool_), np.full(2, 6))
     subject.__dict__["compared_samples"] = (real, real)
-    assert suite._fluency_texts(subject) == [review.text for review in reviews if review.movie != "tt1"]
+    assert corpora.fluency_texts(subject) == [review.text for review in reviews if review.movie != "tt1"]
 
 
 # --------------------------------------------------------------------------------------------- IMDB

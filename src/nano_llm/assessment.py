@@ -10,7 +10,8 @@ from nano_llm.data.prepare import PreparedData
 from nano_llm.evaluation.bootstrap import Interval
 from nano_llm.evaluation.outcome_model import OutcomeModel
 from nano_llm.evaluation.records import write_measured
-from nano_llm.evaluation.suite import Subject, evaluate
+from nano_llm.evaluation.subject import Subject
+from nano_llm.evaluation.suite import evaluate
 from nano_llm.training.machine import Machine
 
 

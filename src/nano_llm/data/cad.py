@@ -56,6 +56,11 @@ def key(text: str) -> str:
     return clean(text).lower().encode("ascii", "ignore").translate(None, _OTHER_THAN_KEY).decode()
 
 
+def beginning(text: str) -> str:
+    """Return the start of a text's key: what names a review whose rest was altered, or that was cut."""
+    return key(text)[:_PREFIX]
+
+
 def cad_source(path: str | None) -> dict[str, str]:
     """Name the pairs by content: the hash of each file, by split.
 
@@ -115,8 +120,8 @@ def excluded_rows(train_texts: Sequence[str], pairs: Iterable[CadPair]) -> list[
     Returns:
         Rows in increasing order.
     """
-    prefixes = {key(pair.original.text)[:_PREFIX] for pair in pairs}  # equal keys have equal prefixes
-    return [row for row, text in enumerate(train_texts) if key(text)[:_PREFIX] in prefixes]
+    prefixes = {beginning(pair.original.text) for pair in pairs}  # equal keys have equal prefixes
+    return [row for row, text in enumerate(train_texts) if beginning(text) in prefixes]
 
 
 class _Originals:
