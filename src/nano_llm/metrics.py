@@ -81,8 +81,8 @@ METRICS = {
     "pair_order": Metric("share", Better.higher, "pairs whose positive member has the larger s"),
     "pair_both_right": Metric("share", Better.higher, "pairs with both members on their side, after scaling"),
     "localisation": Metric("share", Better.higher, "of the difference in s that lies on edited tokens"),
-    # reviews that the model writes under each outcome, judged by what shares nothing with it, beside held-out real
-    # texts; they are paired by length, and much longer ones are cut
+    # reviews that the model writes under each outcome, by judges that were fitted to none of them, beside held-out
+    # real texts; they are paired by length, and much longer ones are cut
     "control_accuracy_lr": Metric("share", Better.higher, "written reviews that the judge lr finds as asked for"),
     "control_ceiling_lr": Metric("share", Better.neither, "real texts of those lengths that lr labels right"),
     "control_ratio_lr": Metric("ratio", Better.higher, "accuracy / ceiling; 1 is as clear as real texts"),

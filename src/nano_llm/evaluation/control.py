@@ -1,4 +1,4 @@
-"""Control and fluency: whether judges that share nothing with the model find in its texts what was asked for.
+"""Control and fluency: whether judges that were fitted to none of these texts find in them what was asked for.
 
 The model never judges its own texts. Beside each figure stands what real texts of the same lengths get from the same
 judge: a judge that is right on three real texts of four is no better on perfect ones.

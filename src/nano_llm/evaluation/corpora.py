@@ -32,6 +32,8 @@ def minimal_pairs(subject: Subject) -> tuple[list[tuple[Review, Review]], int]:
             "NANO_LLM_CAD, or to a training as data.cad"
         )
     found = cad.read_members(data.cad, "dev")
+    if not found:
+        raise NotMeasurableError(f"{data.cad}/dev_paired.tsv holds no pairs")
     pairs = found
     if "train" in subject.splits:
         trained_on = _beginnings(subject.splits["train"], data.max_review_chars)

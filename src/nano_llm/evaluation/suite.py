@@ -9,6 +9,7 @@ from nano_llm.config.schema import ScmConfig, ScmTopic, Suite, TokenizerKind
 from nano_llm.config.strict import suggest
 from nano_llm.data import scm
 from nano_llm.data.samples import format_samples
+from nano_llm.data.scm_truth import corpus_constants
 from nano_llm.data.windows import Windows
 from nano_llm.errors import ConfigError, DataError
 from nano_llm.evaluation.control import measure_control
@@ -108,6 +109,15 @@ def _tokens(subject: Subject) -> Measured:
     return measure_tokens(law, subject.under_do, subject.model)
 
 
+def _corpus(subject: Subject) -> Measured:
+    """Return what the law itself scores under each sampling, with standard errors: the bounds of any model."""
+    law, data = subject.law, subject.config.data
+    assert isinstance(data, ScmConfig)
+    num = subject.sizes.law_reviews
+    constants = {each.name: corpus_constants(law, data.corpus_seed, num, each) for each in scm.Sampling}
+    return Measured({}, pd.DataFrame(), constants)
+
+
 def _confounding(subject: Subject) -> Measured:
     subject.demand_two_outcomes()
     law, data = subject.law, subject.config.data
@@ -187,6 +197,7 @@ GROUPS = (
             "js_ratio", "info_ratio", "posterior_mae",
         ),
     ),
+    Group("corpus", _corpus, (), (Suite.full,)),
     Group("confounding", _confounding, ("confounding_bias",)),
     Group("pairs", _pairs, ("pair_order", "pair_both_right", "localisation")),
     Group(
