@@ -354,6 +354,14 @@ def test_pairs_of_imdb_are_refused_for_another_corpus(run: Run, tmp_path: Path) 
     assert main(["evaluate", str(only_run(tmp_path / "outputs")), "--cad", "cad"]) == 2
 
 
+def test_the_latest_run_is_looked_for_where_runs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NANO_LLM_OUTPUTS", str(tmp_path / "kept"))
+    assert main(["evaluate", "latest"]) == 1
+    assert f"below {tmp_path / 'kept'}" in capsys.readouterr().err
+
+
 def test_an_unknown_metric_suggests_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "latest", "--metrics", "cf_lk"]) == 2
     assert "did you mean cf_kl" in capsys.readouterr().err

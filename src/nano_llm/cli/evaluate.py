@@ -40,7 +40,12 @@ def main(arguments: Sequence[str]) -> int:
         "training. NANO_LLM_IMDB names IMDB likewise, for the judges",
     )
     parser.add_argument("--device", choices=[device.name for device in Device], default="auto")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where `latest` looks; default: outputs")
+    parser.add_argument(
+        "--outputs",
+        type=Path,
+        default=Path(os.environ.get("NANO_LLM_OUTPUTS") or "outputs"),
+        help="where `latest` looks; default: NANO_LLM_OUTPUTS, else outputs",
+    )
     given = parser.parse_args(arguments)
 
     from nano_llm import checkpoint
