@@ -1,6 +1,7 @@
 """``nano-llm evaluate``: a trained model through the evaluation suite."""
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,11 +12,45 @@ from rich.table import Table
 
 from nano_llm.config.schema import DataConfig, Device, ImdbConfig, Suite
 from nano_llm.errors import ConfigError
+from nano_llm.evaluation.bootstrap import Interval
 from nano_llm.metrics import METRICS
 
 
 def main(arguments: Sequence[str]) -> int:
     """Evaluate a run and print its figures with their intervals."""
+    given = _parser().parse_args(arguments)
+
+    from nano_llm import checkpoint
+    from nano_llm.assessment import assess
+    from nano_llm.data.prepare import prepare
+    from nano_llm.evaluation.records import records_folder
+    from nano_llm.evaluation.suite import chosen_groups
+    from nano_llm.session import num_outcomes
+    from nano_llm.tracking.locate import locate
+    from nano_llm.training.machine import find_machine
+
+    suite = Suite[given.suite]
+    wanted = given.metrics.split(",") if given.metrics else []
+    chosen_groups(suite, wanted)
+    place = locate(given.run, given.outputs)
+    loaded = checkpoint.load(place.checkpoint)
+    config = loaded.config
+    data_config = config.data if given.data is None else replace(config.data, prepared=given.data)
+    loaded = replace(loaded, config=replace(config, data=_with_optional_corpora(config.data, given.cad)))
+    cache = Path(config.paths.cache).expanduser()
+    data = prepare(data_config, config.protocol, num_outcomes(config), cache, print)
+    machine = find_machine(replace(config.trainer, device=Device[given.device]))
+    # A checkpoint that lies in no run is its own folder.
+    name = "best" if place.checkpoint == place.folder else place.checkpoint.name
+    folder = given.to or records_folder(place.folder, name, suite)
+    figures = assess(loaded, data, machine, suite, folder, wanted=wanted, say=print)
+    console = Console()
+    console.print(_table(figures), highlight=False, markup=False)
+    console.print(f"Records and a row a review are in {folder}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nano-llm evaluate",
         description="Evaluate a trained model: bits a byte by head, Bayes' rule over the heads, the truth where it is "
@@ -46,49 +81,19 @@ def main(arguments: Sequence[str]) -> int:
         default=Path(os.environ.get("NANO_LLM_OUTPUTS") or "outputs"),
         help="where `latest` looks; default: NANO_LLM_OUTPUTS, else outputs",
     )
-    given = parser.parse_args(arguments)
+    return parser
 
-    from nano_llm import checkpoint
-    from nano_llm.assessment import assess
-    from nano_llm.data.prepare import prepare
-    from nano_llm.evaluation.records import records_folder
-    from nano_llm.evaluation.suite import chosen_groups
-    from nano_llm.session import num_outcomes
-    from nano_llm.tracking.locate import locate
-    from nano_llm.training.machine import find_machine
 
-    suite = Suite[given.suite]
-    wanted = given.metrics.split(",") if given.metrics else []
-    chosen_groups(suite, wanted)
-    place = locate(given.run, given.outputs)
-    loaded = checkpoint.load(place.checkpoint)
-    config = loaded.config
-    data_config = config.data if given.data is None else replace(config.data, prepared=given.data)
-    loaded = replace(loaded, config=replace(config, data=_with_optional_corpora(config.data, given.cad)))
-    cache = Path(config.paths.cache).expanduser()
-    data = prepare(data_config, config.protocol, num_outcomes(config), cache, print)
-    machine = find_machine(replace(config.trainer, device=Device[given.device]))
-    # A checkpoint that lies in no run is its own folder.
-    name = "best" if place.checkpoint == place.folder else place.checkpoint.name
-    folder = given.to or records_folder(place.folder, name, suite)
-    figures = assess(loaded, data, machine, suite, folder, wanted=wanted, say=print)
-
+def _table(figures: dict[str, Interval]) -> Table:
+    """Return the figures, a row each; one without an interval has a dash."""
     table = Table(box=None)
     for column in ("metric", "value", "95 % interval", "n", "unit"):
         table.add_column(column, justify="right" if column in ("value", "n") else "left", no_wrap=True)
     for name, figure in figures.items():
         metric = METRICS[name]
-        table.add_row(
-            metric.title(name),
-            f"{figure.value:.4f}",
-            f"[{figure.low:.4f}, {figure.high:.4f}]",
-            f"{figure.n:,}",
-            metric.unit,
-        )
-    console = Console()
-    console.print(table, highlight=False, markup=False)
-    console.print(f"Records and a row a review are in {folder}", highlight=False, markup=False, soft_wrap=True)
-    return 0
+        interval = "-" if math.isnan(figure.low) else f"[{figure.low:.4f}, {figure.high:.4f}]"
+        table.add_row(metric.title(name), f"{figure.value:.4f}", interval, f"{figure.n:,}", metric.unit)
+    return table
 
 
 def _with_optional_corpora(data: DataConfig, cad: str | None) -> DataConfig:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nano_llm.config.compose import compose_config
-from nano_llm.config.schema import TwoOutcomeConfig
 from nano_llm.errors import OutputError
 from nano_llm.files import explained_writes
 
@@ -25,9 +24,9 @@ def main(arguments: Sequence[str]) -> int:
     config = compose_config(given.overrides)
 
     from nano_llm.data.prepare import prepare
+    from nano_llm.session import num_outcomes
 
-    num_outcomes = 2 if isinstance(config.model, TwoOutcomeConfig) else 1
-    data = prepare(config.data, config.protocol, num_outcomes, Path(config.paths.cache).expanduser(), print)
+    data = prepare(config.data, config.protocol, num_outcomes(config), Path(config.paths.cache).expanduser(), print)
     folder = data.folder
     if given.to is not None:
         folder = _copy(folder, given.to)
