@@ -2,6 +2,7 @@
 
     NanoLLMError
     ├── ConfigError        a setting is unknown, ill-typed or out of range (exit status 2)
+    ├── RequestError       what was asked for cannot be done, whatever the state of the disk (exit status 2)
     ├── DataError          a corpus or a prepared folder is missing, unreadable or unfit
     ├── CheckpointError    a checkpoint is missing, damaged or of an unknown format
     ├── OutputError        a result cannot be written where it was asked for
@@ -19,6 +20,12 @@ class NanoLLMError(Exception):
 
 class ConfigError(NanoLLMError):
     """A setting is unknown, ill-typed, out of range or at odds with another one."""
+
+    exit_status = 2
+
+
+class RequestError(NanoLLMError):
+    """What was asked for cannot be done, whatever the state of the disk."""
 
     exit_status = 2
 

@@ -13,7 +13,6 @@ from nano_llm.model.accounting import (
     expected_parameters,
     forward_flops_per_token,
     num_parameters,
-    training_bytes,
 )
 from nano_llm.model.language_model import LanguageModel, build_language_model
 from nano_llm.model.trunk import InterblockTrunk
@@ -149,19 +148,3 @@ def test_a_mix_without_a_choice_costs_nothing() -> None:
     vanilla = composed("model=vanilla").model
     costs = [forward_flops_per_token(build(model, small_scale(3)), 8) for model in (capped, vanilla)]
     assert costs[0] - costs[1] == 3 * 2 * 4 * 8  # the feed-forward mixes alone, two sources each
-
-
-# --------------------------------------------------------------------------------------------- memory
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("architecture", ["vanilla", "interblock", "tarnet", "s_plus", "t_learner"])
-def test_training_bytes_are_those_of_a_step(architecture: str, dtype: torch.dtype) -> None:
-    model = build(composed(f"model={architecture}").model, small_scale(2), dtype=dtype)
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(some_tokens(2, 5)).square().sum().backward()
-    optimizer.step()
-    held = list(model.parameters())
-    held += [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    held += [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
-    assert training_bytes(model) == sum(tensor.numel() * tensor.element_size() for tensor in held)

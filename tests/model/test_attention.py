@@ -135,9 +135,11 @@ def test_autocast_keeps_gradients_finite() -> None:
     assert (mixed - exact).norm() <= 2e-2 * exact.norm()
 
 
-def test_a_later_start_gives_the_positions_of_the_whole() -> None:
+def test_later_tokens_are_projected_as_within_the_whole() -> None:
     attention, hidden = attention_of(0.0), torch.randn(2, 20, 16)
-    for whole, part in zip(attention.project(hidden), attention.project(hidden[:, 12:], start=12), strict=True):
+    position_BT = torch.arange(12, 20).expand(2, -1)
+    parts = attention.project(hidden[:, 12:], position_BT)
+    for whole, part in zip(attention.project(hidden), parts, strict=True):
         torch.testing.assert_close(part, whole[:, :, 12:], rtol=0, atol=1e-6)
 
 

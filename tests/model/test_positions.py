@@ -45,12 +45,15 @@ def test_a_quarter_turn_by_hand() -> None:
     torch.testing.assert_close(turned.view(3, 2), expected)
 
 
-@pytest.mark.parametrize("start", [0, 1, 30])
-def test_a_later_start_gives_the_positions_of_the_whole(start: int) -> None:
+def test_rows_with_positions_of_their_own_are_marked_as_within_the_whole() -> None:
     heads, hidden = drawn(2, 3, 40, 16), drawn(2, 40, 10)
     rotary, waves = RotaryPositions(16, 40), SinusoidalPositions(10, 40)
-    torch.testing.assert_close(rotary.rotate(heads[:, :, start:], start), rotary.rotate(heads)[:, :, start:])
-    assert torch.equal(waves.embed(hidden[:, start:], start), waves.embed(hidden)[:, start:])
+    whole_heads, whole_hidden = rotary.rotate(heads), waves.embed(hidden)
+    position_BT = torch.tensor([[0, 1, 2], [37, 5, 39]])
+    for row, places in enumerate(position_BT):
+        part_heads = rotary.rotate(heads[:, :, places], position_BT)
+        torch.testing.assert_close(part_heads[row], whole_heads[row][:, places])
+        assert torch.equal(waves.embed(hidden[:, places], position_BT)[row], whole_hidden[row, places])
 
 
 def test_compiled_arithmetic_equals_the_complex_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, floating-point operations, memory."""
+"""What a model costs: parameters and floating-point operations."""
 
 from itertools import pairwise
 
@@ -103,15 +103,3 @@ def _pass_flops(trunk: Trunk, readout: Readout, window_length: int) -> float:
         slots = [mix.num_sources for mix in trunk.mixing.mixes]
         depth_mixing = 2 * width * sum(number for number in slots if number > 1)
     return 2.0 * (linear + attention + depth_mixing)
-
-
-def training_bytes(model: LanguageModel) -> int:
-    """Bytes of the parameters, their gradients and AdamW's two moments, each in its parameter's precision.
-
-    Activations are not part of it, although they take most of the memory of a small model's step: they depend on
-    the batch, the arithmetic and the compiler. Nor are position tables and scratch memory.
-    """
-    return sum(
-        parameter.numel() * parameter.element_size() * (4 if parameter.requires_grad else 1)
-        for parameter in model.parameters()
-    )

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nano_llm.model.dropout import draw_keep_mask, draws_own_masks, keep_scale
+from nano_llm.model.linear import Linear
+from nano_llm.model.past import LayerPast
 from nano_llm.model.positions import Positions
 
 # Queries in a block: keys after the block's end are never touched, so smaller blocks waste less of the square.
@@ -132,17 +134,21 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.dropout = dropout
         self.positions = positions
-        self.query_key_value = nn.Linear(d_model, 3 * d_model)
-        self.output = nn.Linear(d_model, d_model)
+        self.query_key_value = Linear(d_model, 3 * d_model)
+        self.output = Linear(d_model, d_model)
 
-    def project(self, hidden_BTD: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, H, T, K) of tokens whose first has position ``start``."""
+    def project(self, hidden_BTD: Tensor, position_BT: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, T, K) of tokens at these positions, 0 to T - 1 by default."""
         heads_BT3HK = self.query_key_value(hidden_BTD).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = heads_BT3HK.transpose(1, 3).unbind(2)
-        return self.positions.rotate(query, start), self.positions.rotate(key, start), value
+        query_key_2BHTK, value_1BHTK = heads_BT3HK.permute(2, 0, 3, 1, 4).split((2, 1))
+        query, key = self.positions.rotate(query_key_2BHTK, position_BT)
+        return query, key, value_1BHTK.squeeze(0)
 
-    def forward(self, hidden_BTD: Tensor) -> Tensor:
-        """Map (B, T, D) to (B, T, D)."""
-        mixed_BHTK = attend(*self.project(hidden_BTD), dropout=self.dropout if self.training else 0.0)
+    def forward(self, hidden_BTD: Tensor, past: LayerPast | None = None) -> Tensor:
+        """Map (B, T, D) to (B, T, D); with a past, that of this layer, the tokens join it and attend to it."""
+        if past is None:
+            mixed_BHTK = attend(*self.project(hidden_BTD), dropout=self.dropout if self.training else 0.0)
+        else:
+            mixed_BHTK = past.attend(*self.project(hidden_BTD, past.position_B1))
         output_BTD: Tensor = self.output(mixed_BHTK.transpose(1, 2).flatten(-2))
         return output_BTD

@@ -12,6 +12,7 @@ key is ever written out. A snapshot is scored once, when it is taken, for all th
 the sum is a chain of multiply-adds over separate tensors, never a stack of the sources.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +62,24 @@ def plan_mixes(num_layers: int, macro_block_size: int, max_snapshots: int, final
     return mixes
 
 
+def scores_and_scale(source_BTD: Tensor, folded_QD: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores s = <v, u> r (Q, N) for every row u, and r = (mean(v^2) + EPS)^(-1/2) (N,), of N windows and positions."""
+    source_ND = source_BTD.flatten(0, 1)
+    scale_N = torch.rsqrt(torch.linalg.vector_norm(source_ND, dim=-1).square() / source_BTD.shape[-1] + EPS)
+    return (folded_QD @ source_ND.mT) * scale_N, scale_N
+
+
+def weighted_sum(weights_SBT: Tensor, sources: Sequence[Tensor]) -> Tensor:
+    """Mix h = sum_i a_i v_i: weights (S, B, T) and S tensors (B, T, D) -> (B, T, D)."""
+    weights_SBT1 = weights_SBT.unsqueeze(-1)
+    mixed_BTD = weights_SBT1[0] * sources[0]
+    for weight_BT1, source_BTD in zip(weights_SBT1[1:], sources[1:], strict=True):
+        mixed_BTD.addcmul_(weight_BT1, source_BTD)
+    return mixed_BTD
+
+
 class _Scores(torch.autograd.Function):
-    """s = <v, u> (mean(v^2) + EPS)^(-1/2) for every row u: (B, T, D), (Q, D) -> (Q, B, T); and v itself.
+    """``scores_and_scale``: (B, T, D), (Q, D) -> scores (Q, B, T); and v itself.
 
     Handing v on lets its later gradients arrive here and be added in the same pass; as a second use of v they
     would cost autograd a sum of their own.
@@ -71,9 +88,7 @@ class _Scores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, source: Tensor, folded: Tensor) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        source_ND = source.flatten(0, 1)
-        scale_N = torch.rsqrt(torch.linalg.vector_norm(source_ND, dim=-1).square() / source.shape[-1] + EPS)
-        scores_QN = (folded @ source_ND.mT) * scale_N
+        scores_QN, scale_N = scores_and_scale(source, folded)
         ctx.save_for_backward(source, folded, scale_N, scores_QN)
         return scores_QN.unflatten(1, source.shape[:2]), source
 
@@ -93,16 +108,13 @@ class _Scores(torch.autograd.Function):
 
 
 class _WeightedSum(torch.autograd.Function):
-    """h = sum_i a_i v_i: weights (S, B, T) and S tensors (B, T, D) -> (B, T, D); and the tensors themselves."""
+    """``weighted_sum``; and the tensors themselves."""
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, *sources: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(weights, *sources)
-        mixed = weights[0].unsqueeze(-1) * sources[0]
-        for weight, source in zip(weights[1:], sources[1:], strict=True):
-            mixed.addcmul_(weight.unsqueeze(-1), source)
-        return mixed, *sources
+        return weighted_sum(weights, sources), *sources
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -122,7 +134,10 @@ class _WeightedSum(torch.autograd.Function):
 def score(source_BTD: Tensor, folded_QD: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (Q, B, T) of a source for the folded queries of its readers; and the source, for those readers."""
     with torch.autocast(source_BTD.device.type, enabled=False):
-        scores_QBT, source_BTD = _Scores.apply(source_BTD.to(folded_QD.dtype), folded_QD)
+        source_BTD = source_BTD.to(folded_QD.dtype)
+        if not torch.is_grad_enabled():  # an autograd function costs more than its arithmetic on one token
+            return scores_and_scale(source_BTD, folded_QD)[0].unflatten(1, source_BTD.shape[:2]), source_BTD
+        scores_QBT, source_BTD = _Scores.apply(source_BTD, folded_QD)
     return scores_QBT, source_BTD
 
 
@@ -157,8 +172,11 @@ class DepthMemory:
             scores_1BT, partial_BTD = score(partial_BTD, self._folded[index][None])
             sources.append(partial_BTD)
             scores.append(scores_1BT[0])
+        weights_SBT = torch.stack(scores).softmax(0)
+        if not torch.is_grad_enabled():
+            return weighted_sum(weights_SBT, sources)
         mixed_BTD: Tensor
-        mixed_BTD, *sources = _WeightedSum.apply(torch.stack(scores).softmax(0), *sources)
+        mixed_BTD, *sources = _WeightedSum.apply(weights_SBT, *sources)
         for s, source in zip(snapshots, sources, strict=False):  # the partial, if any, comes last
             self._snapshots[s] = source
         return mixed_BTD

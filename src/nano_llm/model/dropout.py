@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nano_llm.model.linear import Linear
+
 LEVELS = 1 << 16
 PART = 1 << 18
 _INT64_MIN = torch.iinfo(torch.int64).min
@@ -90,7 +92,7 @@ class _Dropout(torch.autograd.Function):
         return (grads[0] * keep).mul_(ctx.scale), None, None
 
 
-class ReluDropoutLinear(nn.Linear):
+class ReluDropoutLinear(Linear):
     """A linear map of a rectified and dropped-out tensor."""
 
     def __init__(self, in_features: int, out_features: int, rate: float) -> None:

@@ -29,7 +29,7 @@ from nano_llm.errors import ConfigError
 from nano_llm.model.initial import set_initial_values
 from nano_llm.model.layers import TreatmentEmbedding
 from nano_llm.model.readout import Readout, build_readout
-from nano_llm.model.trunk import Trunk, build_trunk
+from nano_llm.model.trunk import Trunk, TrunkPast, build_trunk
 
 
 class LanguageModel(nn.Module):
@@ -47,7 +47,22 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens_BT: LongTensor) -> Tensor:
         """Logits (B, T, K, V) of the token after each of the tokens (B, T)."""
+        return self.read_out(self.hidden_states(tokens_BT))
+
+    def hidden_states(self, tokens_BT: LongTensor, pasts: Sequence[TrunkPast] | None = None) -> list[Tensor]:
+        """Hidden states (B, T, D) of each pass over the tokens (B, T).
+
+        Args:
+            tokens_BT: The tokens.
+            pasts: Of each pass, if the tokens are to be remembered or have some before them.
+        """
         raise NotImplementedError
+
+    def read_out(self, hidden_states: Sequence[Tensor]) -> Tensor:
+        """Logits (B, T, K, V) of the hidden states (B, T, D) of each pass, or of any positions of them."""
+        passes = zip(hidden_states, self.passes, strict=True)
+        outcomes = [readout(hidden_BTD, trunk.embedding.weight) for hidden_BTD, (trunk, readout) in passes]
+        return outcomes[0] if len(outcomes) == 1 else torch.cat(outcomes, dim=2)
 
 
 class Decoder(LanguageModel):
@@ -74,11 +89,9 @@ class Decoder(LanguageModel):
         """One pass."""
         return [(self.trunk, self.readout)]
 
-    def forward(self, tokens_BT: LongTensor) -> Tensor:
-        """Logits (B, T, K, V) of the token after each of the tokens (B, T)."""
-        hidden_BTD = self.trunk(tokens_BT)
-        logits_BTKV: Tensor = self.readout(hidden_BTD, self.trunk.embedding.weight)
-        return logits_BTKV
+    def hidden_states(self, tokens_BT: LongTensor, pasts: Sequence[TrunkPast] | None = None) -> list[Tensor]:
+        """Hidden states (B, T, D) of the one pass."""
+        return [self.trunk(tokens_BT, pasts[0] if pasts else None)]
 
 
 class TreatedDecoder(LanguageModel):
@@ -99,14 +112,14 @@ class TreatedDecoder(LanguageModel):
         """One pass for each treatment, by the same trunk and readout."""
         return [(self.trunk, self.readout)] * 2
 
-    def forward(self, tokens_BT: LongTensor) -> Tensor:
-        """Logits (B, T, 2, V) of the token after each of the tokens (B, T)."""
-        embedded_BTD = self.trunk.embed(tokens_BT)
-        outcomes = []
-        for treatment in (0, 1):
-            hidden_BTD = self.trunk.run_layers(self.treatment_embedding(embedded_BTD, treatment))
-            outcomes.append(self.readout(hidden_BTD, self.trunk.embedding.weight))
-        return torch.cat(outcomes, dim=2)
+    def hidden_states(self, tokens_BT: LongTensor, pasts: Sequence[TrunkPast] | None = None) -> list[Tensor]:
+        """Hidden states (B, T, D) of the pass of each treatment."""
+        past_by_treatment = pasts or (None, None)
+        embedded_BTD = self.trunk.embed(tokens_BT, past_by_treatment[0])
+        return [
+            self.trunk.run_layers(self.treatment_embedding(embedded_BTD, treatment), past)
+            for treatment, past in enumerate(past_by_treatment)
+        ]
 
 
 class DecoderPair(LanguageModel):
@@ -127,9 +140,11 @@ class DecoderPair(LanguageModel):
         """The pass of each decoder."""
         return [a_pass for decoder in self.decoders for a_pass in decoder.passes]
 
-    def forward(self, tokens_BT: LongTensor) -> Tensor:
-        """Logits (B, T, 2, V) of the token after each of the tokens (B, T)."""
-        return torch.cat([decoder(tokens_BT) for decoder in self.decoders], dim=2)
+    def hidden_states(self, tokens_BT: LongTensor, pasts: Sequence[TrunkPast] | None = None) -> list[Tensor]:
+        """Hidden states (B, T, D) of the pass of each decoder."""
+        past_by_decoder = pasts or (None, None)
+        decoders = zip(self.decoders, past_by_decoder, strict=True)
+        return [decoder.trunk(tokens_BT, past) for decoder, past in decoders]
 
 
 def build_language_model(model: ModelConfig, scale: ScaleConfig, vocab_size: int, max_positions: int) -> LanguageModel:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from nano_llm.config.schema import ScaleConfig
 from nano_llm.model.attention import Attention
 from nano_llm.model.dropout import Dropout, ReluDropoutLinear
+from nano_llm.model.linear import Linear
+from nano_llm.model.past import LayerPast
 from nano_llm.model.positions import Positions
 
 
@@ -17,7 +19,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, d_model: int, d_ff: int, dropout: float) -> None:
         super().__init__()
-        self.up = nn.Linear(d_model, d_ff)
+        self.up = Linear(d_model, d_ff)
         self.down = ReluDropoutLinear(d_ff, d_model, dropout)
         self.dropout = Dropout(dropout)
 
@@ -37,9 +39,9 @@ class Layer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(scale.d_model)
         self.feed_forward = FeedForward(scale.d_model, scale.d_ff, dropout)
 
-    def attend(self, hidden_BTD: Tensor) -> Tensor:
+    def attend(self, hidden_BTD: Tensor, past: LayerPast | None = None) -> Tensor:
         """Output of the attention sublayer (B, T, D), without the residual."""
-        output_BTD: Tensor = self.attention(self.attention_norm(hidden_BTD))
+        output_BTD: Tensor = self.attention(self.attention_norm(hidden_BTD), past)
         return output_BTD
 
     def transform(self, hidden_BTD: Tensor) -> Tensor:

@@ -16,14 +16,14 @@ def position_angles(num_positions: int, width: int) -> Tensor:
 
 
 class Positions(nn.Module):
-    """Where positions enter a trunk. Both methods take the position of the first token, 0 by default."""
+    """Where positions enter a trunk. Both methods take the positions (B, T) of the tokens, 0 to T - 1 by default."""
 
-    def embed(self, hidden_BTD: Tensor, start: int = 0) -> Tensor:
+    def embed(self, hidden_BTD: Tensor, position_BT: Tensor | None = None) -> Tensor:
         """Mark the embedded tokens (B, T, D)."""
         raise NotImplementedError
 
-    def rotate(self, heads_BHTK: Tensor, start: int = 0) -> Tensor:
-        """Mark queries or keys (B, H, T, K)."""
+    def rotate(self, heads_BHTK: Tensor, position_BT: Tensor | None = None) -> Tensor:
+        """Mark queries or keys, or a stack of them (..., B, H, T, K)."""
         raise NotImplementedError
 
 
@@ -37,21 +37,22 @@ class RotaryPositions(Positions):
         self.table_TP2: Tensor
         self.register_buffer("table_TP2", table_TP2, persistent=False)
 
-    def embed(self, hidden_BTD: Tensor, start: int = 0) -> Tensor:
+    def embed(self, hidden_BTD: Tensor, position_BT: Tensor | None = None) -> Tensor:
         """Return the embedding as it is."""
         return hidden_BTD
 
-    def rotate(self, heads_BHTK: Tensor, start: int = 0) -> Tensor:
-        """Turn each pair of units of (B, H, T, K) by its position's angle, in the precision of the table."""
-        table_TP2 = self.table_TP2[start : start + heads_BHTK.shape[2]]
-        pairs_BHTP2 = heads_BHTK.to(table_TP2.dtype).unflatten(-1, (-1, 2))
+    def rotate(self, heads_BHTK: Tensor, position_BT: Tensor | None = None) -> Tensor:
+        """Turn each pair of units of (..., B, H, T, K) by its position's angle, in the precision of the table."""
+        table = self.table_TP2  # (T, P, 2), or (B, 1, T, P, 2) where rows have positions of their own
+        table = table[: heads_BHTK.shape[-2]] if position_BT is None else table[position_BT].unsqueeze(1)
+        pairs_BHTP2 = heads_BHTK.to(table.dtype).unflatten(-1, (-1, 2))
         if torch.compiler.is_compiling():  # the compiler fuses real arithmetic and cannot compile complex
             x, y = pairs_BHTP2.unbind(-1)
-            cos, sin = table_TP2.unbind(-1)
+            cos, sin = table.unbind(-1)
             turned_BHTP2 = torch.stack((x * cos - y * sin, x * sin + y * cos), dim=-1)
         else:  # one pass instead of six; contiguous, because a pass over long rows is worth the copy
-            turns_TP = torch.view_as_complex(table_TP2)
-            turned_BHTP2 = torch.view_as_real(torch.view_as_complex(pairs_BHTP2.contiguous()) * turns_TP)
+            turns = torch.view_as_complex(table)
+            turned_BHTP2 = torch.view_as_real(torch.view_as_complex(pairs_BHTP2.contiguous()) * turns)
         return turned_BHTP2.flatten(-2).to(heads_BHTK.dtype)
 
 
@@ -65,10 +66,10 @@ class SinusoidalPositions(Positions):
         self.table_TD: Tensor
         self.register_buffer("table_TD", table_TD.to(torch.get_default_dtype()), persistent=False)
 
-    def embed(self, hidden_BTD: Tensor, start: int = 0) -> Tensor:
+    def embed(self, hidden_BTD: Tensor, position_BT: Tensor | None = None) -> Tensor:
         """Add the waves to (B, T, D)."""
-        return hidden_BTD + self.table_TD[start : start + hidden_BTD.shape[1]]
+        return hidden_BTD + self.table_TD[slice(hidden_BTD.shape[1]) if position_BT is None else position_BT]
 
-    def rotate(self, heads_BHTK: Tensor, start: int = 0) -> Tensor:
+    def rotate(self, heads_BHTK: Tensor, position_BT: Tensor | None = None) -> Tensor:
         """Return queries or keys as they are."""
         return heads_BHTK

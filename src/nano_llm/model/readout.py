@@ -20,6 +20,7 @@ from nano_llm.config.schema import (
 )
 from nano_llm.errors import ConfigError
 from nano_llm.model.dropout import Dropout
+from nano_llm.model.linear import Linear, linear
 
 
 class Perceptron(nn.Module):
@@ -29,8 +30,8 @@ class Perceptron(nn.Module):
         super().__init__()
         width = d_model if head.hidden_width is None else head.hidden_width
         widths = [d_model] + [width] * head.hidden_layers
-        self.hidden = nn.ModuleList(nn.Linear(fan_in, width, bias=False) for fan_in in widths[:-1])
-        self.output = nn.Linear(widths[-1], vocab_size, bias=False)
+        self.hidden = nn.ModuleList(Linear(fan_in, width, bias=False) for fan_in in widths[:-1])
+        self.output = Linear(widths[-1], vocab_size, bias=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden_BTD: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class TiedReadout(Readout):
 
     def forward(self, hidden_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Map hidden states (B, T, D) to logits (B, T, 1, V)."""
-        return nn.functional.linear(hidden_BTD, embedding_VD).unsqueeze(2)
+        return linear(hidden_BTD, embedding_VD).unsqueeze(2)
 
 
 class MlpReadout(Readout):

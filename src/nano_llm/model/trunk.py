@@ -19,7 +19,11 @@ from nano_llm.config.schema import (
 from nano_llm.errors import ConfigError
 from nano_llm.model.depth_mixing import DepthMixing, plan_mixes
 from nano_llm.model.layers import Layer
+from nano_llm.model.past import LayerPast, Past
 from nano_llm.model.positions import Positions, RotaryPositions, SinusoidalPositions
+
+TrunkPast = Sequence[LayerPast]
+"""What a pass goes on from, layer by layer."""
 
 
 class Trunk(nn.Module):
@@ -35,26 +39,38 @@ class Trunk(nn.Module):
         self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
         self.final_norm = nn.LayerNorm(scale.d_model)
 
-    def forward(self, tokens_BT: LongTensor) -> Tensor:
+    def forward(self, tokens_BT: LongTensor, past: TrunkPast | None = None) -> Tensor:
         """Map tokens (B, T) to hidden states (B, T, D)."""
-        return self.run_layers(self.embed(tokens_BT))
+        return self.run_layers(self.embed(tokens_BT, past), past)
 
-    def embed(self, tokens_BT: LongTensor) -> Tensor:
+    def embed(self, tokens_BT: LongTensor, past: TrunkPast | None = None) -> Tensor:
         """Map tokens (B, T) to what the first layer reads (B, T, D)."""
-        return self.positions.embed(self.embedding(tokens_BT))
+        return self.positions.embed(self.embedding(tokens_BT), past[0].position_B1 if past else None)
 
-    def run_layers(self, stream_BTD: Tensor) -> Tensor:
-        """Map embedded tokens (B, T, D) to hidden states (B, T, D)."""
+    def run_layers(self, stream_BTD: Tensor, past: TrunkPast | None = None) -> Tensor:
+        """Map embedded tokens (B, T, D) to hidden states (B, T, D).
+
+        Args:
+            stream_BTD: The embedded tokens.
+            past: Of each layer, if the tokens are to be remembered or have some before them.
+        """
         raise NotImplementedError
+
+    def open_past(self, num_rows: int, num_positions: int) -> Past:
+        """Room for the keys and values of so many rows of tokens, which have read nothing."""
+        num_heads = self.layers[0].attention.num_heads
+        width = self.embedding.embedding_dim // num_heads
+        shape_NRHLK = (len(self.layers), num_rows, num_heads, num_positions, width)
+        return Past(shape_NRHLK, like=self.embedding.weight)
 
 
 class VanillaTrunk(Trunk):
     """Pre-norm decoder: x = x + attention(norm(x)); x = x + feed_forward(norm(x))."""
 
-    def run_layers(self, stream_BTD: Tensor) -> Tensor:
+    def run_layers(self, stream_BTD: Tensor, past: TrunkPast | None = None) -> Tensor:
         """Map embedded tokens (B, T, D) to hidden states (B, T, D)."""
-        for layer in self.layers:
-            stream_BTD = stream_BTD + layer.attend(stream_BTD)
+        for index, layer in enumerate(self.layers):
+            stream_BTD = stream_BTD + layer.attend(stream_BTD, past[index] if past else None)
             stream_BTD = stream_BTD + layer.transform(stream_BTD)
         hidden_BTD: Tensor = self.final_norm(stream_BTD)
         return hidden_BTD
@@ -79,7 +95,7 @@ class InterblockTrunk(Trunk):
         mixes = plan_mixes(scale.num_layers, trunk.macro_block_size, trunk.max_block_representations, trunk.final_mix)
         self.mixing = DepthMixing(scale.d_model, mixes)
 
-    def run_layers(self, stream_BTD: Tensor) -> Tensor:
+    def run_layers(self, stream_BTD: Tensor, past: TrunkPast | None = None) -> Tensor:
         """Map embedded tokens (B, T, D) to hidden states (B, T, D)."""
         delta = self.config.source is DepthSource.delta
         cumulative = self.config.partial is DepthPartial.cumulative
@@ -89,7 +105,7 @@ class InterblockTrunk(Trunk):
         block_BTD: Tensor | None = None  # of the open macro-block so far
         for index, layer in enumerate(self.layers):
             earlier_BTD = block_BTD if cumulative else output_BTD
-            attended_BTD = layer.attend(memory.mix(2 * index, earlier_BTD))
+            attended_BTD = layer.attend(memory.mix(2 * index, earlier_BTD), past[index] if past else None)
             partial_BTD = add(block_BTD, attended_BTD) if cumulative else attended_BTD
             transformed_BTD = layer.transform(memory.mix(2 * index + 1, partial_BTD))
             output_BTD = attended_BTD + transformed_BTD
