@@ -8,6 +8,7 @@ and a byte that never occurred becomes ``<unk>``.
 Axes: R reviews, N tokens of all reviews end to end, V vocabulary.
 """
 
+import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,6 +130,14 @@ class Tokenizer:
         """Return ``<bos>`` and the ids of a prompt, whose special tokens count as such."""
         return [self.bos_id, *self._marked.encode(prompt, add_special_tokens=False).ids]
 
+    def first_unknown(self, text: str) -> str | None:
+        """Return the first part of a text that no token spells, or None."""
+        encoding = self._marked.encode(text, add_special_tokens=False)
+        begin, end = next(
+            (span for index, span in zip(encoding.ids, encoding.offsets, strict=True) if index == self.unk_id), (0, 0)
+        )
+        return text[begin:end] or None
+
     def encode_reviews(self, texts: Iterable[str]) -> Ragged:
         """Encode many review texts in parallel; markup in them counts as text."""
         return self._encode_many(self._plain, texts)
@@ -140,6 +149,10 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """Return the text of token ids; special tokens vanish unless they are to be kept."""
         return self._marked.decode([int(token) for token in ids], skip_special_tokens=not keep_special)
+
+    def stream(self) -> "TokenStream":
+        """Return a decoder of one text, whose tokens come one by one."""
+        return TokenStream(self)
 
     def token(self, index: int) -> str:
         """Return the vocabulary entry of an id, as ``tokenizer.json`` spells it."""
@@ -185,6 +198,22 @@ class Tokenizer:
         sizes[self.unk_id] = 1
         return np.array(sizes, np.int32)
 
+    @cached_property
+    def bytes_V(self) -> list[bytes]:
+        """The bytes of UTF-8 that a token adds to a text which has begun: none if it is special.
+
+        A token of byte-level BPE may hold a part of a character. A word brings the space before it.
+        """
+        added = self._marked.get_added_tokens_decoder()
+        special = {index for index, token in added.items() if token.special}
+        spell = _bytes_of_entry if self._is_byte_level else _bytes_of_word
+        return [b"" if index in special else spell(self.token(index)) for index in range(self.vocab_size)]
+
+    @property
+    def drops_first_space(self) -> bool:
+        """Whether a text lacks the space that its first token brings: one token a word."""
+        return not self._is_byte_level
+
     @property
     def _is_byte_level(self) -> bool:
         return isinstance(self._marked.pre_tokenizer, pre_tokenizers.ByteLevel)
@@ -206,12 +235,56 @@ class Tokenizer:
         return Ragged(np.concatenate(rows), np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))))
 
 
+class TokenStream:
+    """Text of tokens that come one by one; the pieces join to `Tokenizer.decode` of them all.
+
+    The library's own ``DecodeStream`` does not promise that: it loses text around special tokens and bytes that are no
+    UTF-8, which a young model writes.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Begin a text; `Tokenizer.stream` does it."""
+        self._bytes_V = tokenizer.bytes_V
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._drop_space = tokenizer.drops_first_space
+
+    def push(self, token: int) -> str:
+        """Return what the token completes: never a part of a character, so perhaps nothing."""
+        text = self._utf8.decode(self._bytes_V[token])
+        if self._drop_space and text:
+            self._drop_space = False
+            return text.removeprefix(" ")
+        return text
+
+    def finish(self) -> str:
+        """Return what an incomplete last character reads as, U+FFFD; nothing if the text ends whole."""
+        return self._utf8.decode(b"", final=True)
+
+
 def words_of(text: str) -> list[str]:
     """Return the words of a text as the ``words`` tokenizer cuts it, ``.`` and ``,`` at a word's end apart."""
     words: list[str] = []
     for run in text.split():
         words += [run[:-1], run[-1]] if len(run) > 1 and run[-1] in ".," else [run]
     return words
+
+
+def _bytes_of_word(entry: str) -> bytes:
+    return (entry if entry in (".", ",") else f" {entry}").encode()
+
+
+def _bytes_of_entry(entry: str) -> bytes:
+    return bytes(_BYTE_OF_CHARACTER[character] for character in entry)
+
+
+def _byte_of_character() -> dict[str, int]:
+    """Return which byte a character of a byte-level entry spells: itself if printable, the others from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = sorted(set(range(256)) - set(printable))
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
+
+
+_BYTE_OF_CHARACTER = _byte_of_character()
 
 
 def _fit_bpe(
