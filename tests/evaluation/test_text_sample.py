@@ -8,6 +8,7 @@ import torch
 from law_texts import sample_of
 from torch import Tensor, nn
 
+from generation.recomputing import Recomputing
 from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Conditioning, Precision
 from nano_llm.data.review import Review
@@ -20,6 +21,9 @@ from nano_llm.training.machine import Machine
 PROMPT_WORDS = ["negative", "positive", "about", "drama", "horror"]
 WORDS = Tokenizer.of_words(["dull", "fine", "film", *PROMPT_WORDS], 30)
 DULL, FINE, FILM = (WORDS.encode(word)[0] for word in ("dull", "fine", "film"))
+
+LONGEST_PROMPT = 7
+"""Tokens of ``<bos> [SENTIMENT] positive [/SENTIMENT] about horror [REVIEW]``."""
 
 
 class TwoHeads(nn.Module):
@@ -36,10 +40,11 @@ class Told(nn.Module):
     """Outcome of the two heads that the prompt names; and writes the topic of the prompt."""
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        is_positive_B = (tokens_BT == WORDS.encode("positive")[0]).any(dim=1)
+        prompt_BT = tokens_BT[:, :LONGEST_PROMPT]
+        is_positive_B = (prompt_BT == WORDS.encode("positive")[0]).any(dim=1)
         horror = WORDS.encode("horror")[0]
         logits_BTKV = TwoHeads()(tokens_BT)[torch.arange(len(tokens_BT)), :, is_positive_B.long()][:, :, None]
-        asked_B = (tokens_BT == horror).any(dim=1)
+        asked_B = (prompt_BT == horror).any(dim=1)
         logits_BTKV[asked_B, :, :, horror] = 2.0
         return logits_BTKV
 
@@ -47,7 +52,8 @@ class Told(nn.Module):
 def outcome_model(model: nn.Module, num_heads: int, conditioning: Conditioning) -> OutcomeModel:
     texts = replace(compose_config(["data=scm"]).data.prompt, command="about")
     machine = Machine(torch.device("cpu"), Precision.fp32)
-    return OutcomeModel(model, num_heads, WORDS, Template(conditioning, texts), 24, machine, batch_size=3)
+    whole = Recomputing(model, num_heads)
+    return OutcomeModel(whole, num_heads, WORDS, Template(conditioning, texts), 24, machine, batch_size=3)
 
 
 def test_two_heads_write_the_same_again_and_each_its_own() -> None:
@@ -80,7 +86,7 @@ def test_a_review_that_does_not_end_in_time_is_told_apart() -> None:
     assert (num_words[~sample.ended_N] == 4).all()
 
 
-def test_writing_can_be_stopped_before_each_pass_of_the_model_and_leaves_no_trace() -> None:
+def test_writing_can_be_stopped_before_each_step() -> None:
     calls: list[int] = []
 
     def stop() -> None:
@@ -88,11 +94,9 @@ def test_writing_can_be_stopped_before_each_pass_of_the_model_and_leaves_no_trac
         if len(calls) == 3:
             raise KeyboardInterrupt
 
-    module = TwoHeads()
-    model = replace(outcome_model(module, 2, Conditioning.command), on_batch=stop)
+    model = replace(outcome_model(TwoHeads(), 2, Conditioning.command), on_batch=stop)
     with pytest.raises(KeyboardInterrupt):
         write(model, [None] * 4, 8)
-    module(torch.zeros(1, 3, dtype=torch.int64))
     assert len(calls) == 3
 
 

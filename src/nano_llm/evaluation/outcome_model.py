@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from nano_llm.config.schema import Conditioning
 from nano_llm.data.arrays import FloatArray, IntArray
@@ -24,6 +24,7 @@ from nano_llm.data.template import Template
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.data.windows import Windows
 from nano_llm.errors import DataError
+from nano_llm.model.language_model import LanguageModel
 from nano_llm.training.machine import Machine
 
 NUM_VIEWS = 2
@@ -53,7 +54,7 @@ class TokenScores:
 class OutcomeModel:
     """A model, and what it takes to ask it about a text."""
 
-    model: nn.Module  # in evaluation mode, on the machine's device
+    model: LanguageModel  # in evaluation mode, on the machine's device
     num_heads: int
     tokenizer: Tokenizer
     template: Template

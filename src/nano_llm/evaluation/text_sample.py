@@ -12,7 +12,9 @@ import pandas as pd
 from nano_llm.data.arrays import BoolArray, IntArray
 from nano_llm.data.review import Review
 from nano_llm.evaluation.outcome_model import OutcomeModel
-from nano_llm.generation.sampler import sample_reviews
+from nano_llm.generation.noise import Noise
+from nano_llm.generation.vocabulary import Vocabulary
+from nano_llm.generation.writer import Finish, Order, Writer
 
 NEARLY = 1.2
 """Two texts whose lengths have a smaller ratio are as good as equally long."""
@@ -59,27 +61,20 @@ def write(model: OutcomeModel, topics: Sequence[str | None], num_tokens: int) ->
         topics: What each of the R prompts names.
         num_tokens: Most tokens of a review.
     """
-    hook = model.model.register_forward_pre_hook(lambda *_: model.on_batch())
-    try:
-        written = [
-            review
-            for k in (0, 1)
-            for review in sample_reviews(
-                model.model,
-                model.tokenizer,
-                [model.template.prompt(k, topic) for topic in topics],
-                k,
-                num_tokens=num_tokens,
-                window_length=model.window_length,
-                seed=k,
-                batch_size=model.batch_size,
-                device=model.machine.device,
-            )
-        ]
-    finally:
-        hook.remove()
+    writer = Writer(model.model, Vocabulary(model.tokenizer), model.window_length, model.batch_size)
+    orders = [
+        Order(
+            prompt=tuple(model.tokenizer.encode_prompt(model.template.prompt(k, topic))),
+            outcome=k,
+            noise=Noise.of(0, text, k),
+            num_tokens=num_tokens,
+        )
+        for k in (0, 1)
+        for text, topic in enumerate(topics)
+    ]
+    written = writer.write(orders, on_step=model.on_batch)
     texts = [review.text for review in written]
-    ended_N = np.array([review.ended for review in written])
+    ended_N = np.array([review.finish is Finish.end for review in written])
     return TextSample(texts, [*topics, *topics], ended_N, num_chars(texts))
 
 
