@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nano_llm.errors import CheckpointError
+from nano_llm.errors import RequestError
 from nano_llm.tracking.locate import locate
 
 
@@ -34,5 +34,5 @@ def test_a_checkpoint_outside_a_run_is_its_own_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["latest", "nowhere"])
 def test_what_is_not_there_is_refused_with_advice(name: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"outputs|Train one"):
+    with pytest.raises(RequestError, match=r"outputs|Train one"):
         locate(name, tmp_path / "outputs")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nano_llm.errors import CheckpointError
+from nano_llm.errors import RequestError
 
 LATEST = "latest"
 
@@ -25,7 +25,7 @@ def locate(name: str, outputs: Path) -> Place:
         outputs: Below which the latest run is looked for.
 
     Raises:
-        CheckpointError: There is no trained model there.
+        RequestError: There is no trained model there.
     """
     folder = _latest(outputs) if name == LATEST else Path(name).expanduser()
     if (folder / "manifest.json").is_file():
@@ -34,7 +34,7 @@ def locate(name: str, outputs: Path) -> Place:
     best = folder / "checkpoints/best"
     if best.is_dir():
         return Place(best, folder)
-    raise CheckpointError(
+    raise RequestError(
         f"{folder} is neither a run with a checkpoint nor a checkpoint. Name a folder such as "
         f"outputs/<study>/<arm>/seed-0, one of its checkpoints, or `{LATEST}` for the newest run below {outputs}."
     )
@@ -44,5 +44,5 @@ def _latest(outputs: Path) -> Path:
     """Return the run whose best checkpoint is the newest."""
     found = sorted(outputs.glob("*/*/seed-*/checkpoints/best/manifest.json"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise CheckpointError(f"There is no run with a checkpoint below {outputs}. Train one, or name a checkpoint.")
+        raise RequestError(f"There is no run with a checkpoint below {outputs}. Train one, or name a checkpoint.")
     return found[-1].parents[2]

@@ -1,0 +1,48 @@
+"""Texts on a terminal while they are written."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TextIO
+
+from nano_llm.generation.author import Author, Commission
+from nano_llm.generation.teller import Teller
+from nano_llm.generation.writer import Draft, Finish
+
+HEADINGS = {0: "Y0 (negative)", 1: "Y1 (positive)", None: "review"}
+
+
+def write_live(author: Author, commissions: Sequence[Commission], out: TextIO, *, censored: bool) -> list[Draft]:
+    """Write texts and show them one below the other: the first that is not whole grows, later ones wait.
+
+    Args:
+        author: Of the texts.
+        commissions: The texts.
+        out: Where they are shown.
+        censored: Whether explicit words are redacted.
+
+    Returns:
+        The texts, in their order.
+    """
+    place = {id(commission.order): number for number, commission in enumerate(commissions)}
+    tellers: dict[int, Teller] = {}
+    current = 0
+    with closing(author.writer.run([commission.order for commission in commissions])) as run:
+        for stepped in run:
+            for draft in stepped:
+                tellers.setdefault(place[id(draft.order)], Teller(draft, censored=censored))
+            while current in tellers:
+                teller = tellers[current]
+                if not teller.has_begun:
+                    out.write(_heading(commissions[current]))
+                out.write(teller.news())
+                out.flush()
+                if teller.draft.finish is None:
+                    break
+                out.write(" [...]\n\n" if teller.draft.finish is Finish.length else "\n\n")
+                current += 1
+    return [tellers[number].draft for number in range(len(commissions))]
+
+
+def _heading(commission: Commission) -> str:
+    topic = "" if commission.topic is None else f", {commission.topic}"
+    return f"{HEADINGS[commission.outcome]}{topic}: "

@@ -1,0 +1,163 @@
+"""Files of requests: one answer a line, whatever the line, and once only."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nano_llm.cli.main import main
+from nano_llm.generation.author import Author
+
+
+def answer(model: Path, requests: Path, *arguments: str) -> int:
+    out = str(requests.with_name("answers.jsonl"))
+    return main(["generate", str(model), "--requests", str(requests), "--out", out, "--device", "cpu", *arguments])
+
+
+def answers(requests: Path) -> list[dict[str, Any]]:
+    lines = requests.with_name("answers.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    """Twelve good lines."""
+    path = tmp_path / "requests.jsonl"
+    lines = [{"outcome": "both", "num": 2, "tokens": 6, "seed": seed, "id": f"r{seed}"} for seed in range(12)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_answers_are_what_the_command_gives_for_each_line(
+    capsys: pytest.CaptureFixture[str], two_heads: Path, requests: Path
+) -> None:
+    assert answer(two_heads, requests) == 0
+    capsys.readouterr()
+    told = answers(requests)
+    assert [line["id"] for line in told] == [f"r{seed}" for seed in range(12)]
+    assert main(["generate", str(two_heads), "--num", "2", "--tokens", "6", "--seed", "7", "--json"]) == 0
+    single = [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
+    assert [text["text"] for text in told[7]["texts"]] == single
+
+
+def test_a_bad_line_gets_an_error_and_stops_nothing(two_heads: Path, tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    lines = [
+        '{"outcome": "y1", "tokens": 4}',
+        "{",
+        "[1]",
+        '{"temperature": -1}',
+        '{"temprature": 1}',
+        '{"tokens": "many"}',
+        '{"prompt": "about xylophones"}',
+        '{"text": "the plot is dull.", "label": "maybe"}',
+        "[" * 100_000,
+        "",
+        '{"outcome": "y0", "tokens": 4}',
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert answer(two_heads, path) == 1
+    told = answers(path)
+    assert [line["line"] for line in told] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
+    assert ["error" in line for line in told] == [False, *[True] * 8, False]
+    assert "did you mean temperature" in told[4]["error"]
+    assert "xylophones" in told[6]["error"]
+
+
+def test_a_line_may_ask_for_a_counterfactual(two_heads: Path, tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text(
+        json.dumps({"text": "the plot is dull.", "label": "neg", "topic": "drama", "draws": 3}), encoding="utf-8"
+    )
+    assert answer(two_heads, path, "--tokens", "7", "--num", "5") == 0
+    (line,) = answers(path)
+    assert [text["outcome"] for text in line["texts"]] == ["y1"] * 3
+
+
+def test_options_hold_for_lines_that_say_nothing_else(two_heads: Path, tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text('{}\n{"tokens": 3}\n', encoding="utf-8")
+    assert answer(two_heads, path, "--tokens", "5", "--outcome", "y0") == 0
+    assert [text["num_tokens"] for line in answers(path) for text in line["texts"]] == [5, 3]
+
+
+@pytest.mark.parametrize("num_bytes_lost", [1, 40])
+def test_what_was_answered_is_kept_and_the_rest_is_answered_as_if_nothing_had_happened(
+    monkeypatch: pytest.MonkeyPatch, two_heads: Path, requests: Path, num_bytes_lost: int
+) -> None:
+    assert answer(two_heads, requests) == 0
+    file = requests.with_name("answers.jsonl")
+    whole = file.read_bytes()
+    first_five = b"".join(whole.splitlines(keepends=True)[:5])
+    file.write_bytes(first_five[:-num_bytes_lost])
+    asked: list[int] = []
+    commissions = Author.commissions
+
+    def counting(author: Author, request: Any) -> Any:
+        asked.append(request.seed)
+        return commissions(author, request)
+
+    monkeypatch.setattr(Author, "commissions", counting)
+    assert answer(two_heads, requests) == 0
+    assert asked == list(range(4, 12))
+    texts = [[text["text"] for text in json.loads(line)["texts"]] for line in whole.splitlines()]
+    assert [[text["text"] for text in line["texts"]] for line in answers(requests)] == texts
+    asked.clear()
+    assert answer(two_heads, requests) == 0
+    assert asked == []
+
+
+def test_answers_to_other_requests_are_not_mixed(
+    capsys: pytest.CaptureFixture[str], two_heads: Path, one_head: Path, requests: Path
+) -> None:
+    assert answer(two_heads, requests) == 0
+    before = requests.with_name("answers.jsonl").read_bytes()
+    assert answer(two_heads, requests, "--temperature", "0.5") == 2
+    assert "other requests" in capsys.readouterr().err
+    assert answer(one_head, requests) == 2
+    assert "another model" in capsys.readouterr().err
+    requests.with_name("answers.jsonl").write_text("not ours\n", encoding="utf-8")
+    assert answer(two_heads, requests) == 2
+    requests.with_name("answers.jsonl").write_bytes(before)
+    assert answer(two_heads, requests) == 0
+
+
+@pytest.mark.parametrize("content", [b'{"outcome": "y1"}', b'{"outcome": "y1"}\n{"outcome": "y0"}', b"my notes"])
+def test_a_file_that_is_not_ours_is_left_as_it_is(
+    capsys: pytest.CaptureFixture[str], two_heads: Path, requests: Path, content: bytes
+) -> None:
+    requests.with_name("answers.jsonl").write_bytes(content)
+    assert answer(two_heads, requests) == 2
+    assert "no answers" in capsys.readouterr().err
+    assert requests.with_name("answers.jsonl").read_bytes() == content
+
+
+def test_a_first_answer_that_was_hardly_begun_is_answered_again(two_heads: Path, requests: Path) -> None:
+    assert answer(two_heads, requests) == 0
+    whole = requests.with_name("answers.jsonl").read_bytes()
+    requests.with_name("answers.jsonl").write_bytes(whole[:4])
+    assert answer(two_heads, requests) == 0
+    assert requests.with_name("answers.jsonl").read_bytes() == whole
+
+
+def test_a_file_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], two_heads: Path, tmp_path: Path) -> None:
+    assert answer(two_heads, tmp_path / "none.jsonl") == 2
+    assert "none.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mine", ["a note without an end of line", "two\nlines", '{"line'])
+def test_a_file_that_holds_no_answers_stays_as_it_is(two_heads: Path, requests: Path, mine: str) -> None:
+    file = requests.with_name("answers.jsonl")
+    file.write_text(mine, encoding="utf-8")
+    is_ours = mine == '{"line'
+    assert answer(two_heads, requests) == (0 if is_ours else 2)
+    assert (file.read_text(encoding="utf-8") == mine) is not is_ours
+
+
+def test_an_id_of_half_a_character_is_handed_through(two_heads: Path, tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text('{"id": "\\ud83d", "tokens": 3}\n{"tokens": 3}\n', encoding="utf-8")
+    assert answer(two_heads, path) == 0
+    assert [line.get("id") for line in answers(path)] == ["\ud83d", None]
+    assert answer(two_heads, path) == 0
