@@ -27,7 +27,7 @@ from nano_llm.errors import ConfigError, DataError
 from nano_llm.evaluation import corpora, effects, suite
 from nano_llm.evaluation import subject as subjects
 from nano_llm.evaluation.bootstrap import Interval
-from nano_llm.evaluation.measured import Measured, NotMeasurableError
+from nano_llm.evaluation.measured import Assessed, Measured, NotMeasurableError
 from nano_llm.evaluation.outcome_model import TokenScores
 from nano_llm.evaluation.subject import Subject
 from nano_llm.evaluation.suite import GROUPS, Group, chosen_groups, evaluate
@@ -221,7 +221,7 @@ def test_figures_that_are_not_finite_stay_out_of_the_summary(run: Run, monkeypat
         "control_ratio_lr": Interval(float("nan"), float("nan"), float("nan"), 2, 2),
         "bpb": Interval(2.0, 1.0, 3.0, 2, 2),
     }
-    monkeypatch.setattr(session, "assess", lambda *_, **__: found)
+    monkeypatch.setattr(session, "assess", lambda *_, **__: Assessed({}, found, {}))
     summary = run("trainer.evaluation=quick")
     assert summary is not None
     assert summary["metrics"]["bpb"] == 2.0
@@ -236,7 +236,7 @@ def test_a_damaged_corpus_costs_its_own_group_only(monkeypatch: pytest.MonkeyPat
     groups = (Group("pairs", damaged, ("pair_order",)), Group("heads", lambda _: whole, ("bpb", "bpb_y0")))
     monkeypatch.setattr(suite, "GROUPS", groups)
     said: list[str] = []
-    subject: Any = SimpleNamespace(say=said.append)
+    subject: Any = SimpleNamespace(say=said.append, config=imdb())
     assert list(evaluate(subject, Suite.quick)) == [("heads", whole)]
     assert said == [
         "skipped pair_order: the folder is gone; get it again",
@@ -281,6 +281,158 @@ def test_the_judge_of_fluency_reads_all_but_the_compared_reviews_and_their_movie
     real = TextSample(["text 2", "text 3"], [None, None], np.ones(2, np.bool_), np.full(2, 6))
     subject.__dict__["compared_samples"] = (real, real)
     assert corpora.fluency_texts(subject) == [review.text for review in reviews if review.movie != "tt1"]
+
+
+# --------------------------------------------------------------------------------------- comparison
+
+
+def records_of(folder: Path) -> dict[str, Any]:
+    """Return all figures of the records in a folder."""
+    records = [json.loads(path.read_text()) for path in folder.glob("*.json") if not path.stem.startswith("against")]
+    return {name: figure for record in records for name, figure in record.get("figures", {}).items()}
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_runs_are_compared_on_the_figures_of_their_records(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    run("model=tarnet", *SIZED, outputs="a")
+    run("model=tarnet", "seed=1", *SIZED, outputs="b")
+    a, b = only_run(tmp_path / "a"), only_run(tmp_path / "b")
+    assert main(["evaluate", str(a), "--against", str(b), "--device", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    record = json.loads((a / f"evaluation/against-{b.parent.name}-seed-1.json").read_text())
+    of_a, of_b = records_of(a / "evaluation"), records_of(b / "evaluation")
+    ece = {"posterior_ece", "posterior_ece_scaled", "posterior_ece_length_scaled"}
+    assert set(record["left_out"]) == ece
+    assert set(record["figures"]) == set(of_a) - ece
+    for name, found in record["figures"].items():
+        assert (found["a"], found["b"]) == (of_a[name]["value"], of_b[name]["value"]), name
+        assert found["difference"] == found["a"] - found["b"], name
+        assert found["low"] <= found["difference"] <= found["high"], name
+        assert found["n"] == of_a[name]["n"]
+        line = next(line for line in shown.splitlines() if line.split()[:1] == [name])
+        assert f"{found['difference']:+.4f}" in line
+    assert record["figures"]["bpb"]["low"] < record["figures"]["bpb"]["high"]
+    assert "left out, as only one has it or it follows from no reviews of both: posterior_ece," in shown
+    assert record["b"] == {
+        "model": str(b),
+        **{
+            key: json.loads((b / "evaluation/heads.json").read_text())[key]
+            for key in ("suite", "step", "data", "device")
+        },
+    }
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_differs_from_itself_by_nothing_and_from_other_learners_in_what_both_have(
+    run: Run, tmp_path: Path
+) -> None:
+    """Prompts, so fingerprints, and the number of outcomes differ between learners, the judged reviews do not."""
+    run("model=tarnet", *SIZED, outputs="two")
+    run("model=vanilla", *SIZED, outputs="told")
+    run("model=vanilla", "data.conditioning=command", *SIZED, outputs="one")
+    two, told, one = (only_run(tmp_path / name) for name in ("two", "told", "one"))
+    assert main(["evaluate", str(two), "--against", str(two), "--to", str(tmp_path / "same")]) == 0
+    (path,) = (tmp_path / "same").glob("against-*.json")
+    same = json.loads(path.read_text())["figures"]
+    assert {"bpb", "cf_kl", "token_pehe", "pair_order", "posterior_log_loss"} <= set(same)
+    for found in same.values():
+        assert (found["difference"], found["low"], found["high"]) == (0.0, 0.0, 0.0)
+    for other, has, lacks in ((told, {"bpb", "cf_kl", "pair_order"}, "posterior_ece"), (one, {"bpb"}, "cf_kl")):
+        folder = tmp_path / f"against-{other.parent.name}"
+        assert main(["evaluate", str(two), "--against", str(other), "--to", str(folder)]) == 0
+        record = json.loads((folder / f"against-{other.parent.name}-seed-0.json").read_text())
+        assert has <= set(record["figures"])
+        assert lacks in record["left_out"]
+        assert (record["a"]["data"] == record["b"]["data"]) == (other == one)
+        assert (folder / f"{other.parent.name}-seed-0/heads.json").is_file()
+    assert set(record["figures"]) == {"bpb"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_runs_that_were_judged_on_other_reviews_are_not_compared(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*SIZED, outputs="a")
+    run(*SIZED, "data.corpus_seed=5", outputs="b")
+    a, b = only_run(tmp_path / "a"), only_run(tmp_path / "b")
+    assert main(["evaluate", str(a), "--against", str(b), "--metrics", "bpb"]) == 2
+    error = capsys.readouterr().err
+    for folder in (a, b):
+        assert str(folder) in error
+        assert json.loads((folder / "evaluation/heads.json").read_text())["data"] in error
+    assert not list((a / "evaluation").glob("against-*"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_rows_on_disk_give_the_figures_of_the_record(run: Run, tmp_path: Path, imdb_run: Path) -> None:
+    """Exactly, intervals included; the rows of IMDB know their movies."""
+    run("model=tarnet", "data.topic=hidden", *SIZED, outputs="scm")
+    for folder in (only_run(tmp_path / "scm"), imdb_run):
+        best = checkpoint.load(folder / "checkpoints/best")
+        config = best.config
+        data = prepare(config.data, config.protocol, 2, Path(config.paths.cache), print)
+        records = tmp_path / folder.parent.name
+        found = assess(best, data, find_machine(config.trainer), Suite.quick, records, say=print)
+        told = records_of(records)
+        paired = 0
+        for group, measured in found.groups.items():
+            for name, recipe in measured.recipes.items():
+                interval = recipe.interval(pd.read_parquet(records / f"{group}.parquet"))
+                assert {key: told[name][key] for key in vars(interval)} == vars(interval), name
+                paired += 1
+        assert paired >= 10
+        rows = pd.read_parquet(records / "heads.parquet")
+        assert ("movie" in rows) == (folder == imdb_run)
+        assert told["bpb"]["num_clusters"] == (rows["movie"].nunique() if folder == imdb_run else len(rows))
+
+
+# -------------------------------------------------------------------------------------------- needs
+
+
+def test_the_list_names_every_metric_with_what_it_needs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["evaluate", "--list"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    for group in GROUPS:
+        for name in group.metrics:
+            assert group.need.corpora in lines[name]
+            assert METRICS[name].meaning in lines[name]
+    assert "scm; imdb with CAD" in lines["pair_order"]
+
+
+def test_what_the_corpus_lacks_is_told_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each group of the suite, asked of corpora that serve it and of corpora that do not."""
+    measured: list[str] = []
+
+    def deaf(group: Group) -> Group:
+        def note(_: Subject) -> Measured:
+            measured.append(group.name)
+            return Measured({}, pd.DataFrame())
+
+        return replace(group, measure=note)
+
+    monkeypatch.setattr(suite, "GROUPS", tuple(map(deaf, GROUPS)))
+    everywhere = {"heads", "posterior", "divergence", "control", "texts"}
+    law = {"corpus", "sequences", "effects", "pairs"}
+    for config, served, told in (
+        (imdb(), everywhere, "skipped cf_kl, factual_kl"),
+        (imdb("data.cad=somewhere"), everywhere | {"pairs"}, "known; train with data=scm"),
+        (compose_config(["data=scm"]), everywhere | law | {"truth"}, "train with data.topic=hidden"),
+        (compose_config(["data=scm", "data.topic=hidden"]), everywhere | law | {"truth", "confounding"}, ""),
+        (compose_config(["data=scm", "data.max_review_chars=40"]), everywhere | {"pairs"}, "max_review_chars=null"),
+        (compose_config(["data=scm", "data.tokenizer.kind=bpe"]), everywhere | law, "data.tokenizer.kind=words"),
+    ):
+        said: list[str] = []
+        measured.clear()
+        subject: Any = SimpleNamespace(say=said.append, config=config)
+        list(evaluate(subject, Suite.full))
+        assert set(measured) == served
+        assert told in "\n".join(said)
 
 
 # --------------------------------------------------------------------------------------------- IMDB

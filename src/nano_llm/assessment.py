@@ -8,6 +8,7 @@ from nano_llm.checkpoint import Checkpoint
 from nano_llm.config.schema import Suite
 from nano_llm.data.prepare import PreparedData
 from nano_llm.evaluation.bootstrap import Interval
+from nano_llm.evaluation.measured import Assessed, Measured
 from nano_llm.evaluation.outcome_model import OutcomeModel
 from nano_llm.evaluation.records import write_measured
 from nano_llm.evaluation.subject import Subject
@@ -25,7 +26,7 @@ def assess(
     wanted: Sequence[str] = (),
     say: Callable[[str], None],
     on_batch: Callable[[], None] = lambda: None,
-) -> dict[str, Interval]:
+) -> Assessed:
     """Evaluate a checkpoint on the corpus that it was trained for.
 
     Args:
@@ -37,9 +38,6 @@ def assess(
         wanted: Names of metrics; empty for all of the suite.
         say: Tells what is skipped and why.
         on_batch: Called before each forward pass; may raise to end the evaluation.
-
-    Returns:
-        The wanted figures by name.
 
     Raises:
         ConfigError: No metric has a wanted name.
@@ -65,8 +63,10 @@ def assess(
         "data": data.fingerprint,
         "device": machine.name,
     }
+    groups: dict[str, Measured] = {}
     figures: dict[str, Interval] = {}
     for name, measured in evaluate(subject, suite, wanted):
         write_measured(folder, name, measured, provenance)
+        groups[name] = measured
         figures |= {metric: figure for metric, figure in measured.figures.items() if not wanted or metric in wanted}
-    return figures
+    return Assessed(provenance, figures, groups)

@@ -80,6 +80,14 @@ def test_a_paired_difference_is_the_difference_of_both_ratios_in_each_draw() -> 
     assert (both.low, both.high) == pytest.approx((alone.low, alone.high))
 
 
+def test_a_paired_difference_of_roots_is_taken_of_each_draws_ratios() -> None:
+    """Arm a has four times the ratio of b in every draw, so twice its root."""
+    found = paired_difference(4 * NUMERATOR, NUMERATOR, DENOMINATOR, DENOMINATOR, scale=9.0, shape=np.sqrt)
+    alone = ratio_interval(NUMERATOR, DENOMINATOR, scale=9.0)
+    expected = [np.sqrt(bound) for bound in (alone.value, alone.low, alone.high)]
+    assert (found.value, found.low, found.high) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("clustered", [False, True])
 def test_intervals_cover_the_truth_in_95_percent_of_datasets(clustered: bool) -> None:
     """Ratio of means 2 / 4; rows of a cluster share half of their variance."""

@@ -15,7 +15,8 @@ from nano_llm.evaluation.bootstrap import Interval
 from nano_llm.evaluation.outcome_model import TokenScores
 from nano_llm.evaluation.truth import (
     event_tokens,
-    mean_over_outcomes,
+    mean_of_means,
+    mean_of_ratios,
     measure_confounding,
     measure_sequences,
     measure_tokens,
@@ -132,8 +133,10 @@ def test_confounding_bias_tells_which_law_was_learnt(sampling: scm.Sampling) -> 
 
 
 def test_the_mean_over_outcomes_weighs_both_alike() -> None:
-    found = mean_over_outcomes(np.array([1.0, 1.0, 1.0, 9.0]), np.ones(4), np.array([0, 0, 0, 1]))
-    assert found.value == 5.0
+    treatment_R = np.array([0, 0, 0, 1])
+    assert mean_of_means(np.array([1.0, 1.0, 1.0, 9.0]), treatment_R) == 5.0
+    assert mean_of_ratios(np.array([1.0, 1.0, 1.0, 9.0]), np.array([1.0, 2.0, 3.0, 3.0]), treatment_R) == 1.75
+    assert np.isnan(mean_of_means(np.ones(2), np.array([1, 1])))
 
 
 def test_js_of_the_law_and_the_tokens_of_events() -> None:

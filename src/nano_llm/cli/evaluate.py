@@ -3,36 +3,60 @@
 import argparse
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from nano_llm.config.schema import DataConfig, Device, ImdbConfig, Suite
 from nano_llm.errors import ConfigError
 from nano_llm.evaluation.bootstrap import Interval
+from nano_llm.evaluation.comparison import Arm, Compared, compare, left_out
+from nano_llm.evaluation.measured import Assessed
+from nano_llm.evaluation.records import records_folder, write_comparison
 from nano_llm.metrics import METRICS
+from nano_llm.tracking.locate import Place, locate
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Evaluate a run and print its figures with their intervals."""
-    given = _parser().parse_args(arguments)
+    """Evaluate a run and print its figures with their intervals, or its differences from another run."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
 
+    from nano_llm.evaluation.suite import chosen_groups
+
+    console = Console()
+    if given.list:
+        console.print(_list(), highlight=False, markup=False)
+        return 0
+    if given.run is None:
+        parser.error("name a run, a checkpoint or `latest`")
+    chosen_groups(Suite[given.suite], _wanted(given))
+    place = locate(given.run, given.outputs)
+    against = None if given.against is None else locate(given.against, given.outputs)
+    folder = given.to or _records_folder(place, given)
+    found = _assess(place, folder, given)
+    if against is None:
+        table = _table(found.figures)
+    else:
+        other_folder = given.to / _name(against) if given.to else _records_folder(against, given)
+        other = _assess(against, other_folder, given)
+        table = _compare(place, found, against, other, folder)
+    console.print(table, highlight=False, markup=False)
+    console.print(f"Records and a row a review are in {folder}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _assess(place: Place, folder: Path, given: argparse.Namespace) -> Assessed:
+    """Put a model through the suite."""
     from nano_llm import checkpoint
     from nano_llm.assessment import assess
     from nano_llm.data.prepare import prepare
-    from nano_llm.evaluation.records import records_folder
-    from nano_llm.evaluation.suite import chosen_groups
     from nano_llm.session import num_outcomes
-    from nano_llm.tracking.locate import locate
     from nano_llm.training.machine import find_machine
 
-    suite = Suite[given.suite]
-    wanted = given.metrics.split(",") if given.metrics else []
-    chosen_groups(suite, wanted)
-    place = locate(given.run, given.outputs)
     loaded = checkpoint.load(place.checkpoint)
     config = loaded.config
     data_config = config.data if given.data is None else replace(config.data, prepared=given.data)
@@ -40,14 +64,53 @@ def main(arguments: Sequence[str]) -> int:
     cache = Path(config.paths.cache).expanduser()
     data = prepare(data_config, config.protocol, num_outcomes(config), cache, print)
     machine = find_machine(replace(config.trainer, device=Device[given.device]))
+    return assess(loaded, data, machine, Suite[given.suite], folder, wanted=_wanted(given), say=print)
+
+
+def _compare(place: Place, found: Assessed, against: Place, other: Assessed, folder: Path) -> Table:
+    """Compare two models, write the record and return the table of the wanted figures."""
+    a, b = (
+        Arm(_shown(at), f"data {each.provenance['data']}", each.groups)
+        for at, each in ((place, found), (against, other))
+    )
+    compared = compare(a, b)
+    unpaired = left_out(a, b, compared)
+    told = {
+        "a": {"model": a.name, **found.provenance},
+        "b": {"model": b.name, **other.provenance},
+        "left_out": unpaired,
+    }
+    write_comparison(folder / f"against-{_name(against)}.json", compared, told)
+    wanted = {**found.figures, **other.figures}
+    if hidden := [name for name in unpaired if name in wanted]:
+        print(f"left out, as only one has it or it follows from no reviews of both: {', '.join(hidden)}")
+    print(f"A is {a.name}\nB is {b.name}")
+    return _comparison_table({name: each for name, each in compared.items() if name in wanted})
+
+
+def _wanted(given: argparse.Namespace) -> list[str]:
+    return given.metrics.split(",") if given.metrics else []
+
+
+def _checkpoint_name(place: Place) -> str:
     # A checkpoint that lies in no run is its own folder.
-    name = "best" if place.checkpoint == place.folder else place.checkpoint.name
-    folder = given.to or records_folder(place.folder, name, suite)
-    figures = assess(loaded, data, machine, suite, folder, wanted=wanted, say=print)
-    console = Console()
-    console.print(_table(figures), highlight=False, markup=False)
-    console.print(f"Records and a row a review are in {folder}", highlight=False, markup=False, soft_wrap=True)
-    return 0
+    return "best" if place.checkpoint == place.folder else place.checkpoint.name
+
+
+def _records_folder(place: Place, given: argparse.Namespace) -> Path:
+    return records_folder(place.folder, _checkpoint_name(place), Suite[given.suite])
+
+
+def _shown(place: Place) -> str:
+    """Return the folder that a model is known by."""
+    return str(place.folder if _checkpoint_name(place) == "best" else place.checkpoint)
+
+
+def _name(place: Place) -> str:
+    """Return what a model is called in the name of a file: ``tarnet-0123456789ab-seed-0``, or with its checkpoint."""
+    folder, checkpoint = place.folder.resolve(), _checkpoint_name(place)
+    parts = [folder.name] if place.checkpoint == place.folder else [folder.parent.name, folder.name]
+    return "-".join([*parts, *([] if checkpoint == "best" else [checkpoint])])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,16 +119,25 @@ def _parser() -> argparse.ArgumentParser:
         description="Evaluate a trained model: bits a byte by head, Bayes' rule over the heads, the truth where it is "
         "known, minimal pairs and, in the full suite, reviews that it writes. The same checkpoint gives the same "
         "figures again.",
-        epilog="example: nano-llm evaluate outputs/demo/tarnet-0123456789ab/seed-0 --suite full",
+        epilog="examples: nano-llm evaluate outputs/demo/tarnet-0123456789ab/seed-0 --suite full; "
+        "nano-llm evaluate outputs/demo/tarnet-0123456789ab/seed-0 --against outputs/demo/vanilla-0123456789ab/seed-0",
     )
-    parser.add_argument("run", help="folder of a run or of a checkpoint, or `latest`")
+    parser.add_argument("run", nargs="?", help="folder of a run or of a checkpoint, or `latest`")
+    parser.add_argument(
+        "--against",
+        metavar="RUN",
+        help="another one: evaluate both, and show each figure of both and the difference with an interval by the "
+        "paired bootstrap over the reviews that both were judged on, or over their movies",
+    )
+    parser.add_argument("--list", action="store_true", help="show every metric: what it needs, and what it means")
     parser.add_argument("--suite", choices=[suite.name for suite in Suite if suite is not Suite.none], default="quick")
     parser.add_argument("--metrics", help="only these, separated by commas, such as cf_kl,pair_order")
     parser.add_argument(
         "--to",
         type=Path,
         help="folder of the records; default: RUN/evaluation for the quick suite on the "
-        "best checkpoint, RUN/evaluation-full for the full one, RUN/evaluation-last for the checkpoint `last`",
+        "best checkpoint, RUN/evaluation-full for the full one, RUN/evaluation-last for the checkpoint `last`. A "
+        "comparison is against-<name>.json in it; with --to, the other's records are in a folder of its name below",
     )
     parser.add_argument("--data", metavar="FOLDER", help="prepared data, where the corpus of the run has moved")
     parser.add_argument(
@@ -91,9 +163,40 @@ def _table(figures: dict[str, Interval]) -> Table:
         table.add_column(column, justify="right" if column in ("value", "n") else "left", no_wrap=True)
     for name, figure in figures.items():
         metric = METRICS[name]
-        interval = "-" if math.isnan(figure.low) else f"[{figure.low:.4f}, {figure.high:.4f}]"
-        table.add_row(metric.title(name), f"{figure.value:.4f}", interval, f"{figure.n:,}", metric.unit)
+        table.add_row(metric.title(name), f"{figure.value:.4f}", _interval(figure), f"{figure.n:,}", metric.unit)
     return table
+
+
+def _comparison_table(compared: Mapping[str, Compared]) -> Table:
+    """Return figures of two models, a row each."""
+    table = Table(box=None)
+    for column in ("metric", "A", "B", "A - B", "95 % interval", "n", "unit"):
+        justify: JustifyMethod = "left" if column in ("metric", "95 % interval", "unit") else "right"
+        table.add_column(column, justify=justify, no_wrap=True)
+    for name, found in compared.items():
+        metric, difference = METRICS[name], found.difference
+        numbers = [f"{found.a:.4f}", f"{found.b:.4f}", f"{difference.value:+.4f}", _interval(difference)]
+        table.add_row(metric.title(name), *numbers, f"{difference.n:,}", metric.unit)
+    return table
+
+
+def _list() -> Table:
+    """Return all metrics of the suites, a row each."""
+    from nano_llm.evaluation.suite import GROUPS
+
+    table = Table(box=None)
+    for column in ("metric", "corpora", "suites", "unit", "meaning"):
+        table.add_column(column, no_wrap=column != "meaning")
+    for group in GROUPS:
+        suites = ", ".join(suite.name for suite in group.suites)
+        for name in group.metrics:
+            metric = METRICS[name]
+            table.add_row(metric.title(name), group.need.corpora, suites, metric.unit, metric.meaning)
+    return table
+
+
+def _interval(figure: Interval) -> str:
+    return "-" if math.isnan(figure.low) else f"[{figure.low:.4f}, {figure.high:.4f}]"
 
 
 def _with_optional_corpora(data: DataConfig, cad: str | None) -> DataConfig:

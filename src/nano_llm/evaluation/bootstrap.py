@@ -81,8 +81,11 @@ def paired_difference(
     num_resamples: int = 10_000,
     seed: int = 0,
     scale: float = 1.0,
+    shape: Callable[[FloatArray], FloatArray] = np.positive,
 ) -> Interval:
-    """Return the ratio of arm a minus the ratio of arm b and its interval; each draw takes the same rows of both.
+    """Return the figure of arm a minus that of arm b and its interval; each draw takes the same rows of both.
+
+    An arm's figure is shape(scale * sum(numerator) / sum(denominator)).
 
     Args:
         numerator_a_R: Of arm a; row r of both arms is the same unit.
@@ -92,7 +95,8 @@ def paired_difference(
         cluster_R: As in `ratio_interval`.
         num_resamples: Draws.
         seed: Of the draws.
-        scale: Factor of the figure and of both bounds.
+        scale: Factor of both ratios.
+        shape: What is made of each ratio, such as its root.
 
     Raises:
         DataError: As in `ratio_interval`.
@@ -101,7 +105,8 @@ def paired_difference(
     sums_CX = _cluster_sums(columns_RX, cluster_R)
 
     def difference(sums_DX: FloatArray) -> FloatArray:
-        return scale * (_ratio(sums_DX[:, 0], sums_DX[:, 1]) - _ratio(sums_DX[:, 2], sums_DX[:, 3]))
+        a_D, b_D = (shape(scale * _ratio(sums_DX[:, column], sums_DX[:, column + 1])) for column in (0, 2))
+        return a_D - b_D
 
     return _interval(difference, sums_CX, len(columns_RX), num_resamples, seed)
 

@@ -23,14 +23,8 @@ def minimal_pairs(subject: Subject) -> tuple[list[tuple[Review, Review]], int]:
     if isinstance(data, ScmConfig):
         twins = zip(*scm.twins(data, "test_do", num_pairs, scm.Sampling.do), strict=True)
         return [(one, other) if one.treatment == 0 else (other, one) for one, other in twins], 0
-    if not isinstance(data, ImdbConfig):
-        raise NotMeasurableError(f"there are no minimal pairs for data={data.name}")
-    if data.cad is None:
-        raise NotMeasurableError(
-            "counterfactually augmented reviews are needed: get sentiment/combined/paired of github "
-            "acmi-lab/counterfactually-augmented-data and give it as --cad FOLDER of `nano-llm evaluate`, as "
-            "NANO_LLM_CAD, or to a training as data.cad"
-        )
+    assert isinstance(data, ImdbConfig)
+    assert data.cad is not None
     found = cad.read_members(data.cad, "dev")
     if not found:
         raise NotMeasurableError(f"{data.cad}/dev_paired.tsv holds no pairs")

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from nano_llm.data.arrays import FloatArray
-from nano_llm.evaluation.bootstrap import ratio_interval
 from nano_llm.evaluation.measured import Measured
 from nano_llm.evaluation.outcome_model import TokenScores
 from nano_llm.evaluation.posterior import Scale
+from nano_llm.evaluation.recipe import Ratio
 
 
 def measure_pairs(negative: TokenScores, positive: TokenScores, scale: Scale) -> Measured:
@@ -34,20 +34,15 @@ def measure_pairs(negative: TokenScores, positive: TokenScores, scale: Scale) ->
     edited_P, unchanged_P = _localised(negative, positive)
     total_P = np.abs(edited_P) + np.abs(unchanged_P)
     share_P = np.divide(np.abs(edited_P), total_P, out=np.zeros_like(total_P), where=total_P > 0)
-    ones_P = np.ones_like(in_order_P)
-    figures = {
-        "pair_order": ratio_interval(in_order_P, ones_P),
-        "pair_both_right": ratio_interval(both_right_P, ones_P),
-    }
+    recipes = {"pair_order": Ratio("in_order"), "pair_both_right": Ratio("both_right")}
     # Equal outcomes see no difference anywhere, so it lies nowhere.
     if total_P.any():
-        figures["localisation"] = ratio_interval(share_P, (total_P > 0).astype(np.float64))
-    return Measured(
-        figures=figures,
-        rows=pd.DataFrame(
-            {"s_negative": s_negative_P, "s_positive": s_positive_P, "edited": edited_P, "unchanged": unchanged_P}
-        ),
-    )
+        recipes["localisation"] = Ratio("share_edited", "differs")
+    rows = {"s_negative": s_negative_P, "s_positive": s_positive_P, "edited": edited_P, "unchanged": unchanged_P} | {
+        "in_order": in_order_P, "both_right": both_right_P,
+        "share_edited": share_P, "differs": (total_P > 0).astype(np.float64),
+    }  # fmt: skip
+    return Measured.by_recipes(pd.DataFrame(rows), recipes)
 
 
 def _evidence(scores: TokenScores) -> FloatArray:

@@ -5,7 +5,7 @@
 Axes: R reviews, R1 one more, N tokens of all reviews, D deciles.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,15 +14,24 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 
 from nano_llm.data.arrays import FloatArray, IntArray
-from nano_llm.evaluation.bootstrap import Interval, ratio_interval, reversed_interval, statistic_interval
+from nano_llm.evaluation.bootstrap import Interval, reversed_interval, statistic_interval
 from nano_llm.evaluation.measured import Measured
 from nano_llm.evaluation.outcome_model import TokenScores
+from nano_llm.evaluation.recipe import Ratio
 
 NUM_BINS = 15
 """Of equal mass, in the calibration error."""
 
 OVERLAP = (0.05, 0.95)
 """A position whose posterior lies between these still has both outcomes in play."""
+
+_RECIPES = {
+    "posterior_accuracy": Ratio("correct"),
+    "posterior_log_loss": Ratio("log_loss"),
+    "posterior_log_loss_scaled": Ratio("log_loss_scaled"),
+    "info_hat": Ratio("info"),
+    "info_hat_scaled": Ratio("info_scaled"),
+}
 
 _STEEPEST = 100.0  # a fitted slope at most; a sample that the scores separate would ask for an infinite one
 
@@ -92,36 +101,31 @@ def measure_posterior(
     length_scaled_R = length_scale.log_odds(s_R / evidence.num_tokens_R, prior_R)
     log_loss_R, scaled_loss_R = log_loss(odds_R, treatment_R), log_loss(scaled_R, treatment_R)
     prior_loss_R = log_loss(logit(prior_R), treatment_R)
-    correct_R = is_correct(odds_R, treatment_R)
-
-    def mean(values_R: FloatArray) -> Interval:
-        return ratio_interval(values_R, np.ones_like(values_R), cluster_R)
+    rows = pd.DataFrame(
+        {"treatment": treatment_R, "prior": prior_R, "s": s_R, "tokens": evidence.num_tokens_R, "log_odds": odds_R}
+        | {"log_odds_scaled": scaled_R, "log_odds_length_scaled": length_scaled_R}
+        | {"correct": is_correct(odds_R, treatment_R), "log_loss": log_loss_R, "log_loss_scaled": scaled_loss_R}
+        | {"info": prior_loss_R - log_loss_R, "info_scaled": prior_loss_R - scaled_loss_R}
+    )
+    if cluster_R is not None:
+        rows["movie"] = cluster_R
+    details = {
+        "scale": vars(scale),
+        "length_scale": vars(length_scale),
+        "overlap_by_position": overlap_curve(running_posterior(tokens, prior_R), tokens.offset_R1),
+    }
+    measured = Measured.by_recipes(rows, _RECIPES, details)
 
     def calibration_error(log_odds_R: FloatArray) -> Interval:
         columns = [log_odds_R, treatment_R]
         return reversed_interval(statistic_interval(columns, expected_calibration_error, cluster_R))
 
-    return Measured(
-        figures={
-            "posterior_accuracy": mean(correct_R),
-            "posterior_log_loss": mean(log_loss_R),
-            "posterior_log_loss_scaled": mean(scaled_loss_R),
-            "info_hat": mean(prior_loss_R - log_loss_R),
-            "info_hat_scaled": mean(prior_loss_R - scaled_loss_R),
-            "posterior_ece": calibration_error(odds_R),
-            "posterior_ece_scaled": calibration_error(scaled_R),
-            "posterior_ece_length_scaled": calibration_error(length_scaled_R),
-        },
-        rows=pd.DataFrame(
-            {"treatment": treatment_R, "prior": prior_R, "s": s_R, "tokens": evidence.num_tokens_R, "log_odds": odds_R}
-            | {"log_odds_scaled": scaled_R, "log_odds_length_scaled": length_scaled_R, "correct": correct_R}
-        ),
-        details={
-            "scale": vars(scale),
-            "length_scale": vars(length_scale),
-            "overlap_by_position": overlap_curve(running_posterior(tokens, prior_R), tokens.offset_R1),
-        },
-    )
+    errors = {
+        "posterior_ece": calibration_error(odds_R),
+        "posterior_ece_scaled": calibration_error(scaled_R),
+        "posterior_ece_length_scaled": calibration_error(length_scaled_R),
+    }
+    return replace(measured, figures=measured.figures | errors)
 
 
 def log_loss(log_odds_R: FloatArray, treatment_R: IntArray) -> FloatArray:

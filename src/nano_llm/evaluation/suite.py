@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from nano_llm.config.schema import ScmConfig, ScmTopic, Suite, TokenizerKind
+from nano_llm.config.schema import ScmConfig, Suite
 from nano_llm.config.strict import suggest
 from nano_llm.data import scm
+from nano_llm.data.review import Review
 from nano_llm.data.samples import format_samples
 from nano_llm.data.scm_truth import corpus_constants
 from nano_llm.data.windows import Windows
@@ -19,6 +20,7 @@ from nano_llm.evaluation.effects import measure_effects
 from nano_llm.evaluation.heads import measure_heads
 from nano_llm.evaluation.judges import open_judges
 from nano_llm.evaluation.measured import Measured, NotMeasurableError
+from nano_llm.evaluation.needs import ANY, CONFOUNDING, LAW, LAW_OF_TOKENS, PAIRS, Need
 from nano_llm.evaluation.ngram_model import ByteNgram
 from nano_llm.evaluation.outcome_model import NUM_VIEWS
 from nano_llm.evaluation.pairs import measure_pairs
@@ -32,11 +34,15 @@ MIN_JUDGE_REVIEWS = 100
 
 @dataclass(frozen=True)
 class Group:
-    """Metrics that come of the same work; with no metrics, a record of details."""
+    """Metrics that come of the same work, and what they need of the corpus; with no metrics, a record of details.
+
+    `nano_llm.metrics.METRICS` has unit, direction and meaning of each.
+    """
 
     name: str
     measure: Callable[[Subject], Measured]
     metrics: tuple[str, ...]
+    need: Need = ANY
     suites: tuple[Suite, ...] = (Suite.quick, Suite.full)
 
 
@@ -57,6 +63,8 @@ def evaluate(subject: Subject, suite: Suite, wanted: Sequence[str] = ()) -> Iter
     for group in chosen_groups(suite, wanted):
         names = [name for name in group.metrics if not wanted or name in wanted]
         try:
+            if (lacking := group.need.lacking(subject.config.data)) is not None:
+                raise NotMeasurableError(lacking)
             measured = group.measure(subject)
         except (NotMeasurableError, DataError) as reason:  # what a corpus lacks must not cost the other groups
             subject.say(f"skipped {', '.join(names) or group.name}: {reason}")
@@ -88,25 +96,26 @@ def chosen_groups(suite: Suite, wanted: Sequence[str]) -> list[Group]:
 def _heads(subject: Subject) -> Measured:
     judged = subject.judged
     prior_R = subject.prior(judged.reviews) if subject.model.num_outcomes == 2 else None
-    return measure_heads(subject.scores, judged.num_bytes_R, judged.treatment_R, prior_R, judged.cluster_R)
+    measured = measure_heads(subject.scores, judged.num_bytes_R, judged.treatment_R, prior_R, judged.cluster_R)
+    return _of(measured, judged.reviews)
 
 
 def _posterior(subject: Subject) -> Measured:
     subject.demand_two_outcomes()
-    return measure_posterior(subject.scores, subject.evidence, subject.calibration, subject.judged.cluster_R)
+    judged = subject.judged
+    measured = measure_posterior(subject.scores, subject.evidence, subject.calibration, judged.cluster_R)
+    return _of(measured, judged.reviews)
 
 
 def _sequences(subject: Subject) -> Measured:
     subject.demand_two_outcomes()
-    return measure_sequences(subject.law, subject.under_do, subject.model.score(subject.under_do))
+    reviews = subject.under_do
+    return _of(measure_sequences(subject.law, reviews, subject.model.score(reviews)), reviews)
 
 
 def _tokens(subject: Subject) -> Measured:
     subject.demand_two_outcomes()
-    law = subject.law
-    if subject.config.data.tokenizer.kind is not TokenizerKind.words:
-        raise NotMeasurableError("the law speaks of words; train with data.tokenizer.kind=words")
-    return measure_tokens(law, subject.under_do, subject.model)
+    return _of(measure_tokens(subject.law, subject.under_do, subject.model), subject.under_do)
 
 
 def _corpus(subject: Subject) -> Measured:
@@ -121,12 +130,10 @@ def _corpus(subject: Subject) -> Measured:
 def _confounding(subject: Subject) -> Measured:
     subject.demand_two_outcomes()
     law, data = subject.law, subject.config.data
-    if law.prompt_topic is ScmTopic.observed:
-        raise NotMeasurableError("the prompt tells the topic, so nothing is confounded; train with data.topic=hidden")
     assert isinstance(data, ScmConfig)
     observed = scm.sample_reviews(data, "test_do", subject.sizes.law_reviews, scm.Sampling.observational)
     samples = {scm.Sampling.do: subject.under_do, scm.Sampling.observational: observed}
-    return measure_confounding(law, samples, subject.model.score)
+    return _of(measure_confounding(law, samples, subject.model.score), subject.under_do, observed)
 
 
 def _pairs(subject: Subject) -> Measured:
@@ -135,7 +142,9 @@ def _pairs(subject: Subject) -> Measured:
     negative, positive = ([pair[k] for pair in pairs] for k in (0, 1))
     calibration = subject.calibration
     scale = fit_scale(calibration.s_R, calibration.prior_R, calibration.treatment_R)
-    measured = measure_pairs(subject.model.score(negative), subject.model.score(positive), scale)
+    measured = _of(
+        measure_pairs(subject.model.score(negative), subject.model.score(positive), scale), negative, positive
+    )
     return replace(measured, details=measured.details | {"pairs_left_out_as_trained_on": num_trained_on})
 
 
@@ -173,8 +182,13 @@ def _texts(subject: Subject) -> Measured:
 
 
 def _effects(subject: Subject) -> Measured:
-    law = subject.law
-    return measure_effects(law, subject.samples)
+    return measure_effects(subject.law, subject.samples)
+
+
+def _of(measured: Measured, *members: Sequence[Review]) -> Measured:
+    """Name in each row the review, or each of the reviews, that it is about."""
+    names = ["+".join(review.digest for review in of_row) for of_row in zip(*members, strict=True)]
+    return replace(measured, rows=pd.concat([pd.Series(names, name="review"), measured.rows], axis=1))
 
 
 GROUPS = (
@@ -188,7 +202,12 @@ GROUPS = (
         ),
     ),
     Group("divergence", _divergence, ()),
-    Group("sequences", _sequences, ("excess_nll", "excess_nll_share", "posterior_accuracy_do", "bayes_accuracy_do")),
+    Group(
+        "sequences",
+        _sequences,
+        ("excess_nll", "excess_nll_share", "posterior_accuracy_do", "bayes_accuracy_do"),
+        LAW,
+    ),
     Group(
         "truth",
         _tokens,
@@ -196,10 +215,11 @@ GROUPS = (
             "cf_kl", "factual_kl", "token_pehe", "token_pehe_neutral", "token_pehe_decided", "js", "js_true",
             "js_ratio", "info_ratio", "posterior_mae",
         ),
+        LAW_OF_TOKENS,
     ),
-    Group("corpus", _corpus, (), (Suite.full,)),
-    Group("confounding", _confounding, ("confounding_bias",)),
-    Group("pairs", _pairs, ("pair_order", "pair_both_right", "localisation")),
+    Group("corpus", _corpus, (), LAW, (Suite.full,)),
+    Group("confounding", _confounding, ("confounding_bias",), CONFOUNDING),
+    Group("pairs", _pairs, ("pair_order", "pair_both_right", "localisation"), PAIRS),
     Group(
         "control",
         _control,
@@ -207,7 +227,7 @@ GROUPS = (
             "control_accuracy_lr", "control_ceiling_lr", "control_ratio_lr", "control_accuracy_nbsvm",
             "control_ceiling_nbsvm", "control_ratio_nbsvm", "judge_bpb", "fluency_gap",
         ),
-        (Suite.full,),
+        suites=(Suite.full,),
     ),
     Group(
         "texts",
@@ -223,7 +243,7 @@ GROUPS = (
             ),
             "two_sample_auc",
         ),
-        (Suite.full,),
+        suites=(Suite.full,),
     ),
     Group(
         "effects",
@@ -232,6 +252,7 @@ GROUPS = (
             "ate_error_length", "ate_error_positive", "null_leakage_topic", "null_leakage_aspect",
             "null_leakage_template",
         ),
+        LAW,
         (Suite.full,),
     ),
 )  # fmt: skip

@@ -21,10 +21,10 @@ from nano_llm.data.scm import ReviewLaw, Sampling
 from nano_llm.data.scm_law import Events
 from nano_llm.data.scm_truth import jensen_shannon
 from nano_llm.data.tokenizer import Tokenizer
-from nano_llm.evaluation.bootstrap import Interval, ratio_interval, statistic_interval
-from nano_llm.evaluation.measured import Measured, root
+from nano_llm.evaluation.measured import Measured
 from nano_llm.evaluation.outcome_model import OutcomeModel, TokenScores, sum_by_review
 from nano_llm.evaluation.posterior import decile_of_position, is_correct, means_by_bin, running_posterior
+from nano_llm.evaluation.recipe import Ratio, Recipe, Root, Statistic
 
 NEUTRAL = (0.4, 0.6)
 """True posteriors of a prefix that leaves the treatment open."""
@@ -62,19 +62,19 @@ def measure_sequences(law: ReviewLaw, reviews: list[Review], scores: TokenScores
     row_R = np.arange(len(reviews))
     excess_R = true_RK[row_R, treatment_R] - scores.log_p_RK[row_R, treatment_R]
     s_R, true_s_R = _difference(scores.log_p_RK), _difference(true_RK)
-    right_R, bayes_R = is_correct(s_R, treatment_R), is_correct(true_s_R, treatment_R)
-    entropy_R = -true_RK[row_R, treatment_R]
-    ones_R = np.ones(len(reviews))
-    return Measured(
-        figures={
-            "excess_nll": mean_over_outcomes(excess_R / np.log(2), ones_R, treatment_R),
-            "excess_nll_share": mean_over_outcomes(excess_R, entropy_R, treatment_R),
-            "posterior_accuracy_do": ratio_interval(right_R, ones_R),
-            "bayes_accuracy_do": ratio_interval(bayes_R, ones_R),
+    rows = {
+        "treatment": treatment_R, "excess_nats": excess_R, "excess_bits": excess_R / np.log(2),
+        "entropy_nats": -true_RK[row_R, treatment_R], "s": s_R, "true_s": true_s_R,
+        "right": is_correct(s_R, treatment_R), "bayes_right": is_correct(true_s_R, treatment_R),
+    }  # fmt: skip
+    return Measured.by_recipes(
+        pd.DataFrame(rows),
+        {
+            "excess_nll": Statistic(mean_of_means, ("excess_bits", "treatment")),
+            "excess_nll_share": Statistic(mean_of_ratios, ("excess_nats", "entropy_nats", "treatment")),
+            "posterior_accuracy_do": Ratio("right"),
+            "bayes_accuracy_do": Ratio("bayes_right"),
         },
-        rows=pd.DataFrame(
-            {"treatment": treatment_R, "excess_nats": excess_R, "entropy_nats": entropy_R, "s": s_R, "true_s": true_s_R}
-        ),
     )
 
 
@@ -97,47 +97,51 @@ def measure_tokens(law: ReviewLaw, reviews: list[Review], model: OutcomeModel) -
     def per_review(values_N: FloatArray) -> FloatArray:
         return sum_by_review(values_N, offset_R1)
 
-    def over_outcomes(values_N: FloatArray) -> Interval:
-        return mean_over_outcomes(per_review(values_N), length_R, treatment_R)
-
-    def pehe(chosen_N: np.ndarray) -> Interval | None:
-        counts_R = per_review(chosen_N.astype(np.float64))
-        return root(ratio_interval(per_review(found.effect_error_N * chosen_N), counts_R)) if counts_R.any() else None
-
-    length_R = np.diff(offset_R1).astype(np.float64)
     confidence_N = np.maximum(true_posterior_N, 1 - true_posterior_N)
-    true_js_R = per_review(found.true_js_N)
-    figures = {
-        "cf_kl": over_outcomes(found.cf_kl_N),
-        "factual_kl": over_outcomes(found.factual_kl_N),
-        "token_pehe": pehe(np.ones_like(confidence_N, np.bool_)),
-        "token_pehe_neutral": pehe((true_posterior_N > NEUTRAL[0]) & (true_posterior_N < NEUTRAL[1])),
-        "token_pehe_decided": pehe(confidence_N > DECIDED),
-        "js": ratio_interval(per_review(found.js_N), length_R),
-        "js_true": ratio_interval(true_js_R, length_R),
-        "posterior_mae": ratio_interval(per_review(np.abs(posterior_N - true_posterior_N)), length_R),
+    prefixes = {
+        "neutral": (true_posterior_N > NEUTRAL[0]) & (true_posterior_N < NEUTRAL[1]),
+        "decided": confidence_N > DECIDED,
     }
-    # Without an effect there is nothing to be calibrated to; `js` then speaks for itself.
-    if true_js_R.sum() > 1e-9 * length_R.sum():
-        figures["js_ratio"] = ratio_interval(per_review(found.js_N), true_js_R)
-        figures["info_ratio"] = ratio_interval(per_review(found.js_pi_N), per_review(found.true_js_pi_N))
+    columns = {name.removesuffix("_N"): values_N for name, values_N in vars(found).items()}
+    rows = pd.DataFrame(
+        {"treatment": treatment_R, "events": np.diff(offset_R1).astype(np.float64)}
+        | {name: per_review(values_N) for name, values_N in columns.items()}
+        | {"posterior_error": per_review(np.abs(posterior_N - true_posterior_N))}
+    )
+    for name, chosen_N in prefixes.items():
+        rows[f"events_{name}"] = per_review(chosen_N.astype(np.float64))
+        rows[f"effect_error_{name}"] = per_review(found.effect_error_N * chosen_N)
     decile_N = decile_of_position(offset_R1)
     bin_N = np.digitize(true_posterior_N, POSTERIOR_EDGES)
-    columns = {name.removesuffix("_N"): values_N for name, values_N in vars(found).items()}
-    return Measured(
-        figures={name: interval for name, interval in figures.items() if interval is not None},
-        rows=pd.DataFrame(
-            {"treatment": treatment_R, "events": length_R}
-            | {name: per_review(values_N) for name, values_N in columns.items()}
-        ),
-        details={
-            "posterior_edges": POSTERIOR_EDGES,
-            "by_position": {name: means_by_bin(values_N, decile_N, 10) for name, values_N in columns.items()},
-            "by_true_posterior": {
-                name: means_by_bin(values_N, bin_N, len(POSTERIOR_EDGES) + 1) for name, values_N in columns.items()
-            },
+    details = {
+        "posterior_edges": POSTERIOR_EDGES,
+        "by_position": {name: means_by_bin(values_N, decile_N, 10) for name, values_N in columns.items()},
+        "by_true_posterior": {
+            name: means_by_bin(values_N, bin_N, len(POSTERIOR_EDGES) + 1) for name, values_N in columns.items()
         },
-    )
+    }
+    return Measured.by_recipes(rows, _token_recipes(rows), details)
+
+
+def _token_recipes(rows: pd.DataFrame) -> dict[str, Recipe]:
+    """Return how figures follow from sums over the events of each review, those that these reviews give."""
+    recipes: dict[str, Recipe] = {
+        "cf_kl": Statistic(mean_of_ratios, ("cf_kl", "events", "treatment")),
+        "factual_kl": Statistic(mean_of_ratios, ("factual_kl", "events", "treatment")),
+        "token_pehe": Root(Ratio("effect_error", "events")),
+    }
+    for name in ("neutral", "decided"):
+        if rows[f"events_{name}"].any():
+            recipes[f"token_pehe_{name}"] = Root(Ratio(f"effect_error_{name}", f"events_{name}"))
+    recipes |= {
+        "js": Ratio("js", "events"),
+        "js_true": Ratio("true_js", "events"),
+        "posterior_mae": Ratio("posterior_error", "events"),
+    }
+    # Without an effect there is nothing to be calibrated to; `js` then speaks for itself.
+    if rows["true_js"].sum() > 1e-9 * rows["events"].sum():
+        recipes |= {"js_ratio": Ratio("js", "true_js"), "info_ratio": Ratio("js_pi", "true_js_pi")}
+    return recipes
 
 
 def measure_confounding(
@@ -162,28 +166,33 @@ def measure_confounding(
     size = min(len(do_R), len(obs_R))
     parts = [do_R[:size], do_treatment_R[:size], obs_R[:size], obs_treatment_R[:size]]
 
-    def bias(do_R: FloatArray, do_treatment_R: IntArray, obs_R: FloatArray, obs_treatment_R: IntArray) -> float:
-        return _balanced(do_R, do_treatment_R) - _balanced(obs_R, obs_treatment_R)
-
-    return Measured(
-        figures={"confounding_bias": statistic_interval(parts, bias)},
-        rows=pd.DataFrame(dict(zip(("do_excess", "do_treatment", "obs_excess", "obs_treatment"), parts, strict=True))),
+    names = ("do_excess", "do_treatment", "obs_excess", "obs_treatment")
+    return Measured.by_recipes(
+        pd.DataFrame(dict(zip(names, parts, strict=True))), {"confounding_bias": Statistic(_bias, names)}
     )
 
 
-def mean_over_outcomes(numerator_R: FloatArray, denominator_R: FloatArray, treatment_R: IntArray) -> Interval:
-    """Return the mean over k of sum(numerator) / sum(denominator) among the reviews under do(T = k)."""
+def mean_of_ratios(numerator_R: FloatArray, denominator_R: FloatArray, treatment_R: IntArray) -> float:
+    """Return the mean over k of sum(numerator) / sum(denominator) among the reviews under do(T = k).
 
-    def statistic(numerator_R: FloatArray, denominator_R: FloatArray, treatment_R: IntArray) -> float:
-        ratios = []
-        for k in (0, 1):
-            chosen_R = treatment_R == k
-            if not chosen_R.any():
-                return float("nan")
-            ratios.append(float(numerator_R[chosen_R].sum() / denominator_R[chosen_R].sum()))
-        return sum(ratios) / 2
+    NaN where one treatment is missing.
+    """
+    ratios = []
+    for k in (0, 1):
+        chosen_R = treatment_R == k
+        if not chosen_R.any():
+            return float("nan")
+        ratios.append(float(numerator_R[chosen_R].sum() / denominator_R[chosen_R].sum()))
+    return sum(ratios) / 2
 
-    return statistic_interval([numerator_R, denominator_R, treatment_R], statistic)
+
+def mean_of_means(values_R: FloatArray, treatment_R: IntArray) -> float:
+    """Return the mean over k of the mean among the reviews under treatment k; NaN where one is missing."""
+    return mean_of_ratios(values_R, np.ones(len(values_R)), treatment_R)
+
+
+def _bias(do_R: FloatArray, do_treatment_R: IntArray, obs_R: FloatArray, obs_treatment_R: IntArray) -> float:
+    return mean_of_means(do_R, do_treatment_R) - mean_of_means(obs_R, obs_treatment_R)
 
 
 def event_tokens(law: ReviewLaw, tokenizer: Tokenizer) -> IntArray:
@@ -268,9 +277,3 @@ def _treatments(reviews: list[Review]) -> IntArray:
 
 def _difference(log_p_RK: FloatArray) -> FloatArray:
     return log_p_RK[:, 1] - log_p_RK[:, 0]
-
-
-def _balanced(values_R: FloatArray, treatment_R: IntArray) -> float:
-    """Return the mean over k of the mean among the reviews under treatment k; NaN where one is missing."""
-    means = [values_R[treatment_R == k].mean() if (treatment_R == k).any() else np.nan for k in (0, 1)]
-    return float(np.mean(means))
