@@ -71,3 +71,13 @@ def test_long_names_lie_below_the_figure_and_are_wrapped() -> None:
     height = float(re.search(r'viewBox="0 0 \S+ (\S+)"', draw(runs, curves)["curve_step"]).group(1))  # type: ignore[union-attr]
     short = runs.assign(arm=["a", "b", "c"])
     assert height > float(re.search(r'viewBox="0 0 \S+ (\S+)"', draw(short, curves)["curve_step"]).group(1))  # type: ignore[union-attr]
+
+
+def test_a_figure_against_the_truth_has_a_line_for_each_arm_that_was_measured() -> None:
+    runs = pd.DataFrame(
+        {"folder": list("abcd"), "arm": ["x", "x", "y", "z"], "state": "finished", "cf_kl": [0.1, 0.3, 0.2, None]}
+    )
+    figures = draw(runs, pd.DataFrame())
+    assert set(figures) == {"truth_cf_kl"}
+    assert ">cf_kl (nats a token)<" in figures["truth_cf_kl"]
+    assert [arm for arm in "xyz" if f">{arm}<" in figures["truth_cf_kl"]] == ["x", "y"]

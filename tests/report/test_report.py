@@ -79,17 +79,23 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
 
 
 def test_arms_on_different_corpora_are_not_compared(tmp_path: Path) -> None:
-    for name, corpus in (("one", "ScmConfig"), ("two", "ScmConfig"), ("three", "ImdbConfig"), ("four", "ImdbConfig")):
+    effects = {"ScmConfig": 1.0, "NullScmConfig": 0.0}
+    corpora = ("ScmConfig", "ScmConfig", "ImdbConfig", "ImdbConfig", "NullScmConfig", "NullScmConfig")
+    names = ("one", "two", "three", "four", "five", "six")
+    for name, corpus in zip(names, corpora, strict=True):
         for seed in range(2):
             folder = write_run(tmp_path, name, f"{name:x<12}", seed, val_bpb=1.0 + seed)
             cell = json.loads((folder / "cell.json").read_text())
-            cell["config"]["data"]["type"] = corpus
+            cell["config"]["data"]["type"] = corpus.removeprefix("Null")
+            if corpus in effects:
+                cell["config"]["data"]["effect"] = effects[corpus]
             (folder / "cell.json").write_text(json.dumps(cell))
-    write_manifest(tmp_path, *((name, f"{name:x<12}", 0) for name in ("one", "two", "three", "four")))
+    write_manifest(tmp_path, *((name, f"{name:x<12}", 0) for name in names))
     text = write_report(tmp_path).text
     assert re.search(r"\| two +\| one ", text)
     assert re.search(r"\| four +\| three ", text)
-    assert not re.search(r"\| three +\| one ", text)
+    assert re.search(r"\| six +\| five ", text)
+    assert not re.search(r"\| (three|five) +\| one ", text)
 
 
 def test_twice_the_same_bytes(study: Path, tmp_path: Path) -> None:
@@ -283,7 +289,7 @@ def test_the_readme_quotes_committed_tables() -> None:
         assert any(row.items() <= other.items() for other in committed), row
 
 
-@pytest.mark.parametrize("study", ["quick_table", "separation"])
+@pytest.mark.parametrize("study", ["quick_table", "separation", "separation_truth"])
 def test_a_study_quotes_its_committed_table(study: str) -> None:
     """Every number stands in the rows of its arm, which the first cell names by label or by its setting."""
     quoted = tables((EXPERIMENTS / study / "README.md").read_text())

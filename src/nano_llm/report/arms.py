@@ -3,8 +3,8 @@
 import pandas as pd
 
 PREFIX = "settings."
-CORPUS = "settings.data.type"
-"""Arms are set against each other where this agrees."""
+CORPUS = ("settings.data.type", "settings.data.effect")
+"""Arms are set against each other where these agree: where there is no effect, nothing is as where there is one."""
 
 LABELS = ("name", "id", "seed", "study", "type")
 """Settings, by the last part of their name, that tell nothing of an arm's numbers."""
@@ -26,6 +26,16 @@ def with_labels(runs: pd.DataFrame) -> pd.DataFrame:
         labels[name, run_id] = f"{labels[name, run_id]} {run_id[:6]}"
     arm = [labels[name, run_id] for name, run_id in zip(runs["name"], runs["id"], strict=True)]
     return runs.assign(arm=arm)
+
+
+def corpora(runs: pd.DataFrame) -> pd.Series:
+    """Return what tells the corpus of each run from others, as text."""
+    settings = runs[[column for column in CORPUS if column in runs]]
+    return (
+        settings.astype("string").fillna("").agg(" ".join, axis=1)
+        if len(settings.columns)
+        else pd.Series("", runs.index)
+    )
 
 
 def varying_settings(arms: pd.DataFrame) -> dict[str, str]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nano_llm.metrics import METRICS
-from nano_llm.report.arms import CORPUS
+from nano_llm.report.arms import corpora
 from nano_llm.report.statistics import t_interval
 
 INK = "#123456"
@@ -59,6 +59,8 @@ COSTS = (
     ("cost_time", "training_seconds", *MINUTES),
     ("cost_parameters", "parameters", "parameters (thousand)", 1e3),
 )
+TRUTH = ("cf_kl", "token_pehe", "js_ratio", "confounding_bias")
+"""Figures against the known law that are drawn, an arm a line."""
 AXES = {"step": ("step", 1.0), "tokens": ("trained tokens (million)", 1e6), "training_seconds": MINUTES}
 
 
@@ -68,13 +70,15 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
     styles = _styles([str(arm) for arm in runs["arm"].unique()])
     with mpl.rc_context(STYLE):
         if len(curves):
-            corpus = runs[CORPUS].fillna("") if CORPUS in runs else ""
-            labelled = curves.merge(runs[["folder", "arm", "state"]].assign(corpus=corpus), on="folder")
+            labelled = curves.merge(runs[["folder", "arm", "state"]].assign(corpus=corpora(runs)), on="folder")
             metric = next((name for name in ("val_bpb", "val_ce") if name in labelled), None)
             if metric is not None and labelled[metric].notna().any():
                 figures |= _curves(labelled, metric, styles)
         finished = runs[runs["state"] == "finished"]
         figures |= {name: _svg(figure) for name, figure in _weights(finished).items()}
+        figures |= {
+            f"truth_{metric}": _svg(_intervals(finished, metric, styles)) for metric in TRUTH if metric in finished
+        }
         for name, column, label, unit in COSTS:
             if column in finished:
                 figures[name] = _svg(_bars(finished, column, label, unit, styles))
@@ -215,6 +219,27 @@ def _bars(finished: pd.DataFrame, column: str, label: str, unit: float, styles: 
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(label)
+    return figure
+
+
+def _intervals(finished: pd.DataFrame, metric: str, styles: dict[str, Style]) -> Figure:
+    """Draw a metric of every arm that has it: the mean with its interval, each seed as a dot."""
+    values = {
+        str(arm): group.tolist() for arm, group in finished.dropna(subset=[metric]).groupby("arm", sort=False)[metric]
+    }
+    names = [textwrap.fill(arm, LABEL_WIDTH) for arm in values]
+    height = 0.8 + sum(0.1 + 0.15 * (1 + name.count("\n")) for name in names)
+    figure = Figure(figsize=(SIZE[0], max(1.6, height)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (arm, seeds) in enumerate(values.items()):
+        estimate = t_interval(seeds)
+        half = np.nan if estimate.high is None else estimate.high - estimate.mean
+        colour = styles[arm]["color"]
+        axes.errorbar([estimate.mean], [place], xerr=[half], color=colour, marker="o", markersize=4, capsize=3)
+        axes.plot(seeds, [place] * len(seeds), ".", color=colour, alpha=0.45, markersize=5)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(_with_unit(metric))
     return figure
 
 

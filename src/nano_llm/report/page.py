@@ -7,7 +7,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-SECTIONS = {"curve": "Learning curves", "weight": "Separation", "cost": "Cost"}
+SECTIONS = {"curve": "Learning curves", "truth": "Against the truth", "weight": "Separation", "cost": "Cost"}
 """Prefix of a figure's name -> the heading that it stands under."""
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from nano_llm.metrics import METRICS
-from nano_llm.report.arms import CORPUS
+from nano_llm.report.arms import corpora
 from nano_llm.report.published import published_row
 from nano_llm.report.statistics import ENOUGH_SEEDS, Estimate, holm, paired_differences, t_interval, verdict
 
@@ -229,8 +229,7 @@ def missing_differences(runs: pd.DataFrame, baseline: str) -> list[str]:
 
 def _by_corpus(runs: pd.DataFrame, baseline: str) -> list[tuple[pd.DataFrame, str]]:
     """Return the runs on each corpus, and the label of the baseline there."""
-    corpora = runs[CORPUS].fillna("") if CORPUS in runs else pd.Series("", index=runs.index)
-    groups = [group for _, group in runs.groupby(corpora, sort=False)]
+    groups = [group for _, group in runs.groupby(corpora(runs), sort=False)]
     return [(group, baseline if baseline in set(group["arm"]) else str(group["arm"].iloc[0])) for group in groups]
 
 
