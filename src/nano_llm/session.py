@@ -218,7 +218,7 @@ class Session:
             say=self._folder.log,
             on_batch=self._between_batches,
         )
-        return {name: interval.value for name, interval in found.items() if math.isfinite(interval.value)}
+        return {name: interval.value for name, interval in found.figures.items() if math.isfinite(interval.value)}
 
     # --------------------------------------------------------------------------- hearing the loop
 

@@ -55,6 +55,17 @@ def test_completion_in_bash(
     assert not [word for word in offered if "_schema" in word]
 
 
+@pytest.mark.parametrize("rest", ["", "latest ", "latest --ste", "outputs/de"])
+@pytest.mark.parametrize("command", ["generate", "counterfactual", "chat", "evaluate", "status"])
+def test_commands_without_overrides_are_offered_none(
+    command: str, rest: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMP_LINE", f"nano-llm {command} {rest}")
+    monkeypatch.setattr("sys.argv", ["nano-llm", "-sc", "query=bash"])
+    assert main(["-sc", "query=bash"]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
 def test_prepare_copies_a_folder_that_a_run_can_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus = ["data=scm", "data.num_train=16", "data.num_validation=4", "data.num_test=4"]
     target = tmp_path / "prepared"

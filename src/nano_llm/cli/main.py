@@ -16,6 +16,9 @@ COMMANDS = {
     "status": ("nano_llm.cli.status", "show how the runs of a study stand, live"),
     "report": ("nano_llm.cli.report", "turn the runs of a study into tables, figures and one page"),
     "evaluate": ("nano_llm.cli.evaluate", "measure a trained model, with intervals"),
+    "generate": ("nano_llm.cli.generate", "write reviews under either outcome, as pairs, steered, as text or a page"),
+    "counterfactual": ("nano_llm.cli.counterfactual", "show what a review would have said under the other sentiment"),
+    "chat": ("nano_llm.cli.chat", "write reviews one after the other, changing outcome and steering on the way"),
     "prepare": ("nano_llm.cli.prepare", "prepare a corpus without training"),
     "import": ("nano_llm.cli.import_reference", "turn a checkpoint of the reference system into one of ours"),
 }
@@ -64,6 +67,7 @@ def _help() -> str:
             "",
             "examples:",
             "  nano-llm run model=tarnet data=scm scale=nano trainer.max_minutes=2",
+            "  nano-llm generate latest --outcome both --num 2",
             "  nano-llm run --help",
             "",
             'completion: eval "$(nano-llm -sc install=bash)"',
@@ -72,7 +76,7 @@ def _help() -> str:
 
 
 def _complete(given: list[str]) -> int:
-    """Answer a shell's question: our commands for the first word, Hydra's overrides after it."""
+    """Answer a shell's question: our commands for the first word, Hydra's overrides after one that takes them."""
     from nano_llm.run import main as run
 
     line = os.environ.get("COMP_LINE", "")
@@ -81,6 +85,8 @@ def _complete(given: list[str]) -> int:
     if line and not space:
         print("\n".join(name for name in COMMANDS if name.startswith(command)))
         return 0
+    if command in COMMANDS and command not in ("run", "prepare"):
+        return 0  # takes no overrides; without an offer of ours, shells offer files, such as the folders of runs
     if command in COMMANDS:
         os.environ["COMP_LINE"] = f"{script} {words}"
     answer = io.StringIO()
