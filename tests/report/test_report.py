@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean
 from types import SimpleNamespace
 
 import numpy as np
@@ -289,16 +290,45 @@ def test_the_readme_quotes_committed_tables() -> None:
         assert any(row.items() <= other.items() for other in committed), row
 
 
-@pytest.mark.parametrize("study", ["quick_table", "separation", "separation_truth"])
+@pytest.mark.parametrize("study", ["quick_table", "separation", "separation_truth", "learners"])
 def test_a_study_quotes_its_committed_table(study: str) -> None:
     """Every number stands in the rows of its arm, which the first cell names by label or by its setting."""
-    quoted = tables((EXPERIMENTS / study / "README.md").read_text())
+    others = {"control", "forward MFLOPs a token"}  # of tables whose figures are from elsewhere
+    quoted = [row for row in tables((EXPERIMENTS / study / "README.md").read_text()) if others.isdisjoint(row)]
     assert quoted
     for row in quoted:
         first, *cells = row.values()
         arms = [other for other in committed_rows(study) if other["arm"] == first or other["arm"].endswith(f"={first}")]
         known = set(re.findall(r"[-+]?\d+\.\d{4}", str(arms)))
         assert set(re.findall(r"[-+]?\d+\.\d+", str(cells))) <= known, row
+
+
+def test_the_control_of_the_learners_is_quoted_from_their_evaluations() -> None:
+    rows = [row for row in tables((EXPERIMENTS / "learners/README.md").read_text()) if "control" in row]
+    assert len(rows) == 8
+    for row in rows:
+        paths = EXPERIMENTS.glob(f"learners/{row['arm']}-????????????/seed-*/evaluation-full/control.json")
+        figures = [json.loads(path.read_text())["figures"] for path in paths]
+        assert len(figures) == 5
+        for title, name in (("control", "control_accuracy_lr"), ("ceiling", "control_ceiling_lr")):
+            assert row[title] == f"{mean(figure[name]['value'] for figure in figures):.3f}"
+
+
+def test_the_pairs_are_quoted_from_their_figures() -> None:
+    """In the study and in the README alike."""
+    found = json.loads((EXPERIMENTS / "pairs/pairs.json").read_text())
+    rows = [row for path in ("experiments/pairs/README.md", "README.md") for row in tables((ROOT / path).read_text())]
+    quoted = [row for row in rows if "pair" in row or "steering" in row]
+    assert len(quoted) == len(found["pairs"]) + len(found["steered"]) + 1 + 3
+    real = {"control": found["ceiling"], "bits": found["real_bits"]}
+    figures = found["pairs"] | found["steered"] | {"real reviews": real}
+    for row in quoted:
+        name, *cells = row.values()
+        known = [f"{figures[name]['length_gap_variance']:.0f}"] if "pair" in row else []
+        for key in ("edit_share", "control", "bits"):
+            if key in figures[name]:
+                known.append("{value:.3f} [{low:.3f}, {high:.3f}]".format(**figures[name][key]))
+        assert set(cells) <= set(known), row
 
 
 def test_ten_minutes_on_the_real_reviews_are_quoted_from_their_summaries() -> None:
