@@ -21,7 +21,7 @@ def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
         return F.linear(x, weight_OI, bias_O)
     x_NI = x.reshape(num_rows, -1).contiguous()  # other strides would take another, much slower product
     if num_rows == 1:
-        x_NI = x_NI.repeat(2, 1)
+        x_NI = torch.cat((x_NI, x_NI))
     y_ON = weight_OI @ x_NI.mT if bias_O is None else torch.addmm(bias_O[:, None], weight_OI, x_NI.mT)
     return y_ON.mT[:num_rows].contiguous().view(*x.shape[:-1], -1)
 
