@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # torch takes a second to import, which `--help` need not wai
 
 NUM_ROWS = 32
 """Texts that are written at once."""
+HEADINGS = {0: "Y0 (negative)", 1: "Y1 (positive)", None: "review"}
+"""How texts of each outcome are announced."""
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

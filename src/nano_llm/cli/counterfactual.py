@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nano_llm.cli.asking import add_law, add_model, given_fields, open_author
+from nano_llm.cli.asking import HEADINGS, add_law, add_model, given_fields, open_author
 from nano_llm.errors import RequestError
 from nano_llm.generation.request import COUNTERFACTUAL_FIELDS, read_counterfactual_request
 
@@ -45,8 +45,7 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps(told | {"edit_share": share}, ensure_ascii=False))
         return 0
     console = Console()
-    headings = ("Y0 (negative)", "Y1 (positive)")
-    titles = (f"{headings[request.label]}, as given", f"{headings[1 - request.label]}, as it would have been")
+    titles = (f"{HEADINGS[request.label]}, as given", f"{HEADINGS[1 - request.label]}, as it would have been")
     shown = original if given.no_censor else redact(original).text
     console.print(side_by_side(shown, accounts[0]["text"], console, titles))
     spread = f", standard deviation {statistics.stdev(shares):.3f}" if len(shares) > 1 else ""

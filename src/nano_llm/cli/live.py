@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TextIO
 
+from nano_llm.cli.asking import HEADINGS
 from nano_llm.generation.author import Author, Commission
 from nano_llm.generation.teller import Teller
 from nano_llm.generation.writer import Draft, Finish
-
-HEADINGS = {0: "Y0 (negative)", 1: "Y1 (positive)", None: "review"}
 
 
 def write_live(author: Author, commissions: Sequence[Commission], out: TextIO, *, censored: bool) -> list[Draft]:
