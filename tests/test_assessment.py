@@ -510,7 +510,7 @@ def test_the_latest_run_is_looked_for_where_runs_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NANO_LLM_OUTPUTS", str(tmp_path / "kept"))
-    assert main(["evaluate", "latest"]) == 1
+    assert main(["evaluate", "latest"]) == 2
     assert f"below {tmp_path / 'kept'}" in capsys.readouterr().err
 
 
