@@ -20,8 +20,14 @@ HEADINGS = {0: "Y0 (negative)", 1: "Y1 (positive)", None: "review"}
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the options that find a model."""
+    """Add what finds a model that is to write, and whether its words are redacted."""
     parser.add_argument("run", metavar="RUN", help="folder of a run or of a checkpoint, or `latest`")
+    add_place(parser)
+    parser.add_argument("--no-censor", action="store_true", help="leave explicit words as they are")
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add the options that tell where a model runs, and where the latest one lies."""
     parser.add_argument("--device", choices=[device.name for device in Device], default="auto")
     parser.add_argument(
         "--outputs",
@@ -29,7 +35,6 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default=Path(os.environ.get("NANO_LLM_OUTPUTS") or "outputs"),
         help="where `latest` looks; default: NANO_LLM_OUTPUTS, else outputs",
     )
-    parser.add_argument("--no-censor", action="store_true", help="leave explicit words as they are")
 
 
 def add_law(parser: argparse.ArgumentParser) -> None:

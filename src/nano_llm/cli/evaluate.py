@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from nano_llm.cli.asking import add_place
 from nano_llm.config.schema import DataConfig, Device, ImdbConfig, Suite
 from nano_llm.errors import ConfigError
 from nano_llm.evaluation.bootstrap import Interval
@@ -146,13 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         help="counterfactually augmented reviews, for data=imdb; default: NANO_LLM_CAD, else where they were for the "
         "training. NANO_LLM_IMDB names IMDB likewise, for the judges",
     )
-    parser.add_argument("--device", choices=[device.name for device in Device], default="auto")
-    parser.add_argument(
-        "--outputs",
-        type=Path,
-        default=Path(os.environ.get("NANO_LLM_OUTPUTS") or "outputs"),
-        help="where `latest` looks; default: NANO_LLM_OUTPUTS, else outputs",
-    )
+    add_place(parser)
     return parser
 
 
