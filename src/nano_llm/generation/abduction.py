@@ -27,7 +27,8 @@ LEAD = 1e-3
 
 A decoder that computes the laws anew is off by the rounding of its logits, 1e-4 in float32; without a lead about one
 token in ten thousand would tip over. Noise is moved by at most the lead, and only where the runner-up came closer, at
-most once in a thousand tokens: what it does to the law of a counterfactual is of the order of 1e-6."""
+most once in a thousand tokens: what it does to the law of a counterfactual is of the order of 1e-6. A temperature far
+below 1, or strong steering, magnifies the rounding beyond the lead: there the text may not come back."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
