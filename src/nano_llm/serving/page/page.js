@@ -41,6 +41,7 @@ class Result {
       const outcome = LABELS[source.label];
       const review = make({ outcome, heading: `review, ${SENTIMENTS[outcome]}` });
       review.words.textContent = source.text;
+      review.notes.textContent = counted(numWords(source.text), 'word');
       all.unshift(review);
     }
     at('shown-prompt').hidden = !isShared;
@@ -96,10 +97,14 @@ function whereParted(place) {
   return place === null ? 'Done: the texts are the same.' : `Done: the texts part at token ${place + 1}.`;
 }
 
+function numWords(text) {
+  return text.split(/\s+/).filter(Boolean).length;
+}
+
 function inOneLine(changes) {
-  const words = (kind) =>
-    changes.filter((change) => change.kind === kind).reduce((sum, { text }) => sum + text.split(/\s+/).filter(Boolean).length, 0);
-  const [removed, added] = [words('removed'), words('added')];
+  const numOf = (kind) =>
+    changes.filter((change) => change.kind === kind).reduce((sum, { text }) => sum + numWords(text), 0);
+  const [removed, added] = [numOf('removed'), numOf('added')];
   return removed + added ? `Done: ${counted(removed, 'word')} taken out, ${counted(added, 'word')} put in.` : 'Done: nothing changed.';
 }
 
@@ -311,7 +316,7 @@ function listen() {
     else write();
   });
   addEventListener('hashchange', restoreSettings);
-  addEventListener('resize', () => panel.hide());
+  addEventListener('resize', () => panel.place());
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Escape' && running) running.abort();
     else if (event.key === 'Escape') document.activeElement.closest('[data-place]')?.blur();

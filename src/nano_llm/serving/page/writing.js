@@ -96,21 +96,22 @@ export class SharedBeginning {
 export class Panel {
   constructor(root) {
     this.root = root;
+    this.span = null;
   }
 
   show(span, token) {
-    const heads = token.p.map((p, head) => headOf(token, p, head));
+    this.hide();
     const title = element('p', 'figures');
     title.append(element('q', '', spelled(token.text)));
     if (token.js !== undefined) title.append(figure('divergence', `${token.js.toFixed(4)} nats`));
     if (token.entropy !== undefined) title.append(figure('entropy', `${token.entropy.toFixed(2)} nats`));
     const row = element('div', 'heads');
-    row.append(...heads);
+    row.append(...token.p.map((p, head) => headOf(token, p, head)));
     this.root.replaceChildren(title, row);
     this.root.hidden = false;
-    span.setAttribute('aria-describedby', this.root.id);
-    this.#place(span);
     this.span = span;
+    span.setAttribute('aria-describedby', this.root.id);
+    this.place();
   }
 
   hide() {
@@ -119,7 +120,9 @@ export class Panel {
     this.span = null;
   }
 
-  #place(span) {
+  place() {
+    if (!this.span) return;
+    const { span } = this;
     const text = span.closest('.words').getBoundingClientRect();
     const lines = span.getClientRects();
     const [first, last] = [lines[0], lines[lines.length - 1]];
