@@ -194,7 +194,7 @@ function rememberSettings() {
 function showSettings() {
   const { mode, steer } = settingsOf(form);
   for (const part of form.querySelectorAll('[data-mode]')) part.hidden = part.dataset.mode !== mode;
-  for (const output of form.querySelectorAll('output')) output.textContent = form.elements[output.htmlFor].value;
+  for (const value of form.querySelectorAll('[data-of]')) value.textContent = form.elements[value.dataset.of].value;
   at('strength-field').hidden = !(steer in STRENGTHS);
   form.elements.topic.disabled = mode === 'pair' && form.elements.prompt.value.trim() !== '';
   form.elements.max_tokens.placeholder = mode === 'pair' ? model.limits.default_tokens ?? '' : 'twice the review';
