@@ -86,6 +86,16 @@ def invalid_api_key() -> Problem:
     )
 
 
+def invalid_host(given: str) -> Problem:
+    """Say that the server is not called by a name of its own."""
+    return Problem(
+        400,
+        "invalid_host",
+        f"This server is not {_shown(given)}. Ask it at 127.0.0.1 or localhost, or start it with a key: then any name "
+        "will do.",
+    )
+
+
 def model_not_found(asked: str, known: str) -> Problem:
     """Say that another model is served."""
     return Problem(
@@ -177,6 +187,8 @@ def _problem_of_http(request: Request, error: HTTPException) -> Problem:
             message = f"There is no {asked} here; this path takes {allowed}."
         case 400:
             message = "The body cannot be read. Send JSON in UTF-8."
+        case 413:
+            message = error.detail
         case _:
             message = f"{error.detail}."
     code = "internal_error" if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_value"
