@@ -1,1 +1,1 @@
-"""A trained model behind HTTP: the protocol of OpenAI, both outcomes, and a page."""
+"""A trained model behind HTTP: an engine that writes for many clients at once, and the protocols that they speak."""
