@@ -125,7 +125,7 @@ class Guard:
                 return message
             problem = body_too_large(self._max_body_bytes)
             self._gauges.rejected(problem.code)
-            if message["more_body"]:
+            if message.get("more_body", False):
                 await self._drain(receive)
             # The one error that the framework lets through while it reads a body.
             raise HTTPException(problem.status, problem.message)
