@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nano_llm.errors import DataError, RequestError
 from nano_llm.serving import problem
+from nano_llm.serving.engine import Closing, EngineError, ModelFailed, Overdue, Overloaded
 from nano_llm.serving.problem import Problem, problem_of
 
 
@@ -47,6 +48,7 @@ def asked_app() -> FastAPI:
         raise {
             "full": problem.overloaded(),
             "request": RequestError("topic='x': give drama."),
+            "closing": Closing(),
             "bug": KeyError("a prompt of somebody"),
         }[how]
 
@@ -129,6 +131,7 @@ def test_problems_carry_what_their_status_asks_for(client: TestClient) -> None:
     full = client.get("/fails/full")
     assert (full.status_code, full.json()["error"]["type"]) == (503, "server_error")
     assert int(full.headers["retry-after"]) > 0
+    assert client.get("/fails/closing").json()["error"]["code"] == "shutting_down"
     assert problem.invalid_api_key().response().headers["www-authenticate"] == "Bearer"
     assert problem.invalid_api_key().type == "authentication_error"
 
@@ -147,6 +150,19 @@ def test_every_error_has_a_problem() -> None:
         "error": {"message": "no", "type": "invalid_request_error", "param": None, "code": "invalid_value"}
     }
     assert problem_of(DataError("the corpus at /home/somebody")).status == 500
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Overloaded(), "overloaded"),
+        (Closing(), "shutting_down"),
+        (Overdue(), "deadline_exceeded"),
+        (ModelFailed(), "internal_error"),
+    ],
+)
+def test_what_the_engine_raises_has_a_code(error: EngineError, code: str) -> None:
+    assert problem_of(error).code == code
 
 
 @pytest.mark.parametrize(

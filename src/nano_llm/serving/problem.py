@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from nano_llm.errors import RequestError
+from nano_llm.serving.engine import Closing, EngineError, Overdue, Overloaded
 
 RETRY_SECONDS = 2
 """When a server that is full, loading or shutting down is asked again at the earliest."""
@@ -18,7 +19,7 @@ CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415
 """Of errors that the framework raises; other statuses below 500 are an ``invalid_value``."""
 
 
-class Problem(Exception):  # noqa: N818
+class Problem(Exception):
     """An answer that is an error.
 
     Args:
@@ -86,6 +87,16 @@ def invalid_api_key() -> Problem:
     )
 
 
+def invalid_host(given: str) -> Problem:
+    """Say that the server is not called by a name of its own."""
+    return Problem(
+        400,
+        "invalid_host",
+        f"This server is not {_shown(given)}. Ask it at 127.0.0.1 or localhost, or start it with a key: then any name "
+        "will do.",
+    )
+
+
 def model_not_found(asked: str, known: str) -> Problem:
     """Say that another model is served."""
     return Problem(
@@ -142,6 +153,12 @@ def problem_of(error: Exception) -> Problem:
             return error
         case RequestError():
             return invalid(str(error))
+        case Overloaded():
+            return overloaded()
+        case Closing():
+            return shutting_down()
+        case Overdue():
+            return deadline_exceeded()
         case _:
             return internal_error()
 
@@ -162,6 +179,7 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(Problem, answer)
     app.add_exception_handler(RequestError, answer)
+    app.add_exception_handler(EngineError, answer)
     app.add_exception_handler(RequestValidationError, answer_validation)
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(Exception, answer)
@@ -177,6 +195,8 @@ def _problem_of_http(request: Request, error: HTTPException) -> Problem:
             message = f"There is no {asked} here; this path takes {allowed}."
         case 400:
             message = "The body cannot be read. Send JSON in UTF-8."
+        case 413:
+            message = error.detail
         case _:
             message = f"{error.detail}."
     code = "internal_error" if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_value"
