@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     JsonValue,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
@@ -27,11 +28,12 @@ MAX_TOP = 10
 def one_of(expected: str) -> WrapValidator:
     """Return what gives a field of several types one error, which says what it may be."""
 
-    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    def check(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         try:
             return handler(value)
         except ValidationError as error:
-            raise PydanticCustomError("value_error", "{error}", {"error": f"Give {expected}."}) from error
+            told = {"error": f"{info.field_name}: give {expected}."}
+            raise PydanticCustomError("value_error", "{error}", told) from error
 
     return WrapValidator(check)
 
@@ -231,7 +233,7 @@ class ChatRequest(Texts):
     web_search_options: Any = neutral()
 
 
-class CounterfactualRequestBody(Knobs):
+class CounterfactualBody(Knobs):
     """Both outcomes from one prompt, or the counterfactual of a review: `text` and `label`."""
 
     model: Model = None
