@@ -423,10 +423,7 @@ def _seed(given: int | None) -> int:
 
 
 def _sampling(knobs: Knobs) -> Sampling:
-    given = knobs.model_dump(
-        include={"temperature", "top_k", "top_p", "min_p", "repetition_penalty"}, exclude_none=True
-    )
-    return Sampling(**given)
+    return Sampling(**knobs.model_dump(include=set(KNOBS), exclude_none=True))
 
 
 def _steering(steer: Steer | None) -> Steering:

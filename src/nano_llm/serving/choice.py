@@ -1,7 +1,7 @@
 """A choice of an answer: what is new of it, piece by piece, the same whether it is streamed or told at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from nano_llm.generation.author import Commission
 from nano_llm.generation.piece import Piece
@@ -14,17 +14,17 @@ from nano_llm.serving.spelling import Spelling
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A token as a client sees it."""
+    """A token of a review, as a client sees it."""
 
-    spelled: str
+    token: Token | None
+    """None where text that was held back of earlier tokens comes at the end."""
     text: str
     """What it adds to the text."""
     offset: int
-    """Where that begins in the text of the choice, in characters."""
-    token: Token | None
-    """None where nothing else is told: of a redacted token, of a prompt's, and of text that was held back."""
-    is_redacted: bool = False
-    is_first: bool = False
+    """Where in the text of the choice that begins, in characters."""
+    is_redacted: bool
+    """Whether nothing else may be told of it."""
+    is_first: bool
     """Whether the review begins with it."""
 
 
@@ -32,67 +32,82 @@ class Shown:
 class News:
     """What is new of a choice."""
 
-    text: str = ""
+    text: str
     shown: Sequence[Shown] = ()
     finish: Finish | None = None
+    prompt: Sequence[tuple[str, int]] = ()
+    """Tokens before the review, spelled, and their offsets."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing new."""
-        return not self.shown and self.finish is None and not self.text
+
+NOTHING = News("")
 
 
 def joined(news: Sequence[News]) -> News:
-    """Return the news of one choice as one."""
-    finish = next((one.finish for one in news if one.finish is not None), None)
-    return News("".join([one.text for one in news]), [shown for one in news for shown in one.shown], finish)
+    """Return all that was new of a choice as one."""
+    return News(
+        text="".join([one.text for one in news]),
+        shown=[shown for one in news for shown in one.shown],
+        finish=next((one.finish for one in news if one.finish is not None), None),
+        prompt=[token for one in news for token in one.prompt],
+    )
 
 
-@dataclass(slots=True)
 class Choice:
-    """A text that a client has asked for."""
+    """A text in the making, as its client hears of it.
 
-    commission: Commission
-    spelling: Spelling
-    teller: Teller
-    echo: bool = False
-    """Whether what the review begins with is told too."""
-    tokens: list[int] = field(default_factory=list)
-    """New ones so far, whether or not they can be shown yet."""
-    finish: Finish | None = None
-    num_chars: int = 0
-    """Of the text so far."""
-    num_told: int = 0
-    """Tokens of the review so far, those that it begins with included."""
-    num_heard: int = 0
+    Args:
+        commission: The text.
+        spelling: Of the model's tokens.
+        with_begin: Whether what the review begins with is told too.
+    """
 
-    def prompt(self, opening: Opening, censored: bool) -> News:
-        """Return what the client's own prompt adds to the text, before the review; to be asked first."""
+    def __init__(self, commission: Commission, spelling: Spelling, *, with_begin: bool = False) -> None:
+        self.commission = commission
+        self.spelling = spelling
+        self.tokens: list[int] = []
+        """Those of the review so far, shown or not, without those it begins with."""
+        self._teller = Teller(censored=spelling.censored)
+        self._with_begin = with_begin
+        self._num_heard = 0  # tokens of the review, those it begins with included
+        self._num_told = 0  # of these
+        self._num_chars = 0  # of the text of the choice
+
+    @property
+    def prompt(self) -> str:
+        """What the model reads before the review."""
+        prompt = self.commission.prompt
+        return redact(prompt).text if self.spelling.censored else prompt
+
+    @property
+    def num_redacted(self) -> int:
+        """Words redacted so far, those that the review begins with included."""
+        return self._teller.num_redacted
+
+    def repeat(self, opening: Opening) -> News:
+        """Return what the client's own prompt adds to the text before the review; to be asked first, if at all."""
         tokenizer = self.spelling.tokenizer
         text = opening.prompt_text(tokenizer)
-        text = redact(text).text if censored else text
+        if self.spelling.censored:
+            text = redact(text).text
         tokens = opening.prompt_tokens(tokenizer)
-        shown = []
+        prompt = []
         for number, token in enumerate(tokens):
-            offset = min(len(tokenizer.decode(tokens[:number], keep_special=True)), len(text))
-            shown.append(Shown(self.spelling.text(token, is_first=number == 0), "", offset, None))
-        self.num_chars = len(text)
-        return News(text, shown)
+            begin = len(tokenizer.decode(tokens[:number], keep_special=True))
+            prompt.append((self.spelling.text(token, is_first=number == 0), min(begin, len(text))))
+        self._num_chars = len(text)
+        return News(text, prompt=prompt)
 
     def hear(self, piece: Piece) -> News:
-        """Take what the model wrote, and return what can be shown."""
+        """Take what the model wrote, and return what of it and of earlier pieces can be shown now."""
         num_given = len(self.commission.order.begin)
-        for token in piece.tokens:
-            if self.num_heard >= num_given:
-                self.tokens.append(token.index)
-            self.num_heard += 1
-        shown: list[Shown] = []
-        for told in self.teller.tell(piece):
-            is_own = self.echo or self.num_told + (told.token is not None) > num_given
-            is_first = self.num_told == 0
-            self.num_told += told.token is not None
-            if not is_own:
-                continue
-            ...
-        self.finish = piece.finish
+        heard = [token.index for token in piece.tokens]
+        self.tokens += heard[max(num_given - self._num_heard, 0) :]
+        self._num_heard += len(heard)
+        shown = []
+        for told in self._teller.tell(piece):
+            is_first = self._num_told == 0
+            self._num_told += told.token is not None
+            if self._with_begin or self._num_told > num_given:
+                shown.append(Shown(told.token, told.text, self._num_chars, told.is_redacted, is_first))
+                self._num_chars += len(told.text)
         return News("".join([one.text for one in shown]), shown, piece.finish)
