@@ -135,9 +135,14 @@ def pair_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Aske
         sampling=_sampling(body),
         steering=_steering(body.steer),
         events=_events(body.events),
-        num_top=DEFAULT_TOP if body.top is None else body.top,
+        num_top=top_asked(body),
     )
     return _asked([opening], request, "both", "prompt", author, num_new, body.steer)
+
+
+def top_asked(body: CounterfactualBody) -> int:
+    """Return how many of the likeliest tokens of each head are told."""
+    return DEFAULT_TOP if body.top is None else body.top
 
 
 def review_asked(body: CounterfactualBody, author: Author, limits: Limits) -> CounterfactualRequest:
@@ -171,6 +176,7 @@ def review_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Co
         sampling=_sampling(body),
         steering=_steering(body.steer),
         events=_events(body.events),
+        num_top=top_asked(body),
     )
 
 

@@ -30,10 +30,16 @@ class Opening:
         return f"{prompt if isinstance(prompt, str) else tokenizer.decode(prompt, keep_special=True)} "
 
 
+def split_text(text: str) -> tuple[str, str]:
+    """Return the prompt of a text, which ``[REVIEW]`` ends, or none; and what the review begins with."""
+    prompt, marker, begin = text.partition(REVIEW_OPEN)
+    return (prompt + marker, begin.removeprefix(" ")) if marker else ("", text)
+
+
 def opening_of_text(text: str) -> Opening:
     """Read a text: what the review begins with or, with ``[REVIEW]`` in it, the prompt and that."""
-    prompt, marker, begin = text.partition(REVIEW_OPEN)
-    return Opening(prompt + marker, begin.removeprefix(" ")) if marker else Opening(begin=text)
+    prompt, begin = split_text(text)
+    return Opening(prompt or None, begin)
 
 
 def opening_of_instruction(text: str) -> Opening:
