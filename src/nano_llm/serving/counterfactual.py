@@ -36,6 +36,7 @@ KINDS: dict[WordChange, Literal["same", "removed", "added"]] = {
 
 @router.post(
     "/v1/counterfactual",
+    status_code=200,
     response_class=EventStream,
     responses=WRITING_ERRORS,
     summary="Write both outcomes side by side, or the counterfactual of a review",

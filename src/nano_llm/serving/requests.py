@@ -7,6 +7,7 @@ values that ask for nothing. Bounds that a server sets for itself (`Limits`) are
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -32,10 +33,24 @@ def one_of(expected: str) -> WrapValidator:
         try:
             return handler(value)
         except ValidationError as error:
-            told = {"error": f"{info.field_name}: give {expected}."}
-            raise PydanticCustomError("value_error", "{error}", told) from error
+            own = [str(found["ctx"]["error"]) for found in error.errors() if found["type"] == "value_error"]
+            told = own[0] if own else f"{info.field_name}: give {expected}."
+            raise PydanticCustomError("value_error", "{error}", {"error": told}) from error
 
     return WrapValidator(check)
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"{text[error.start]!r}, character {error.start} (counted from 0), is half of a character"
+        raise PydanticCustomError("value_error", "{error}", {"error": f"{half}. Give whole ones."}) from error
+    return text
+
+
+Characters = Annotated[str, AfterValidator(_encodable)]
+"""Text that UTF-8 can hold; JSON can spell some that it cannot."""
 
 
 def neutral(*values: JsonValue) -> Any:
@@ -73,13 +88,13 @@ def _is_same(value: object, known: object) -> bool:
 
 # ------------------------------------------------------------------------------------------- parts
 
-Model = Annotated[str | None, Field(description="Id of the model, as GET /v1/models tells it; may be left out.")]
+Model = Annotated[Characters | None, Field(description="Id of the model, see GET /v1/models; may be left out.")]
 TokenId = Annotated[int, Field(ge=0)]
 Prompt = Annotated[
-    str | list[str] | list[TokenId] | list[list[TokenId]],
+    Characters | list[Characters] | list[TokenId] | list[list[TokenId]],
     one_of("a text, a list of texts, a list of token ids, or a list of such lists"),
 ]
-Stop = Annotated[str | list[str], one_of("a text or a list of texts")]
+Stop = Annotated[Characters | list[Characters], one_of("a text or a list of texts")]
 MaxTokens = Annotated[int | None, Field(ge=0, description="Most new tokens of each text; the server has a default.")]
 Outcome = Literal[0, 1, "both", "mixture"]
 
@@ -123,7 +138,7 @@ class Extension(Body):
         default=None, description="Whether both outcomes share their noise; default coupled."
     )
     steer: Steer | None = None
-    topic: str | None = Field(default=None, description="What the training prompt names, for corpora with topics.")
+    topic: Characters | None = Field(default=None, description="What the training prompt names, where it does.")
     events: Literal["event", "position"] | None = Field(default=None, description="What noise is keyed by.")
     trace: bool | None = Field(default=None, description="Tell of each token what the heads said.")
     top: int | None = Field(default=None, ge=0, le=MAX_TOP, description="Likeliest tokens of each head in the trace.")
@@ -146,7 +161,7 @@ class Texts(Knobs):
     stream_options: StreamOptions | None = None
     both_reviews: bool | None = Field(default=None, description='As `nano_llm.outcome: "both"`.')
     nano_llm: Extension | None = None
-    user: str | None = Field(default=None, description="Taken, and not used.")
+    user: Characters | None = Field(default=None, description="Taken, and not used.")
     frequency_penalty: Any = neutral(0)
     presence_penalty: Any = neutral(0)
     logit_bias: Any = neutral({})
@@ -178,18 +193,19 @@ class ContentPart(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    type: str
-    text: str | None = None
+    type: Characters
+    text: Characters | None = None
+
+
+Content = Annotated[Characters | list[ContentPart], one_of('a text, or a list of {"type": "text", "text": ...}')]
 
 
 class Message(Body):
     """A turn of a chat."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Annotated[str | list[ContentPart], one_of('a text, or a list of {"type": "text", "text": ...}')] | None = (
-        None
-    )
-    name: str | None = Field(default=None, description="Taken, and not used.")
+    content: Content | None = None
+    name: Characters | None = Field(default=None, description="Taken, and not used.")
     refusal: Any = neutral()
     tool_calls: Any = neutral([])
     tool_call_id: Any = neutral()
@@ -219,12 +235,12 @@ class ChatRequest(Texts):
     moderation: Any = neutral()
     parallel_tool_calls: Any = neutral(True, False)
     prediction: Any = neutral()
-    prompt_cache_key: str | None = Field(default=None, description="Taken, and not used.")
+    prompt_cache_key: Characters | None = Field(default=None, description="Taken, and not used.")
     prompt_cache_options: Any = neutral({})
-    prompt_cache_retention: str | None = Field(default=None, description="Taken, and not used.")
+    prompt_cache_retention: Characters | None = Field(default=None, description="Taken, and not used.")
     reasoning_effort: Any = neutral("none")
     response_format: Any = neutral({"type": "text"})
-    safety_identifier: str | None = Field(default=None, description="Taken, and not used.")
+    safety_identifier: Characters | None = Field(default=None, description="Taken, and not used.")
     service_tier: Any = neutral("auto", "default")
     store: Any = neutral(False)
     tool_choice: Any = neutral("none", "auto")
@@ -237,13 +253,13 @@ class CounterfactualBody(Knobs):
     """Both outcomes from one prompt, or the counterfactual of a review: `text` and `label`."""
 
     model: Model = None
-    prompt: str | None = Field(default=None, description="In the place of the training prompt.")
-    begin: str | None = Field(default=None, description="What both texts begin with.")
-    topic: str | None = Field(default=None, description="What the training prompt names, for corpora with topics.")
+    prompt: Characters | None = Field(default=None, description="In the place of the training prompt.")
+    begin: Characters | None = Field(default=None, description="What both texts begin with.")
+    topic: Characters | None = Field(default=None, description="What the training prompt names, where it does.")
     pair: Literal["coupled", "independent"] | None = Field(
         default=None, description="Whether both outcomes share their noise; default coupled."
     )
-    text: str | None = Field(default=None, description="A review.", examples=["A dull film."])
+    text: Characters | None = Field(default=None, description="A review.", examples=["A dull film."])
     label: Literal["neg", "pos"] | None = Field(default=None, description="The sentiment of the review.")
     keep_prefix: int | None = Field(default=None, ge=0, description="Tokens of the review that stay.")
     similarity: float | None = Field(
@@ -258,8 +274,8 @@ class CounterfactualBody(Knobs):
 class GenerateRequest(Body):
     """A review, asked for as the reference implementation has it."""
 
-    job_id: str | None = Field(default=None, max_length=256, description="Told again in the answer; minted if absent.")
-    prompt: str | None = Field(
+    job_id: Characters | None = Field(default=None, max_length=256, description="Told again; minted if absent.")
+    prompt: Characters | None = Field(
         default=None,
         description="The instruction, in the place of the training prompt; `[REVIEW]` is added if it is not there, and "
         "what follows it is what the review begins with. Empty or absent: the training prompt.",
@@ -277,7 +293,7 @@ class GenerateRequest(Body):
     top_p: float | None = Field(default=None, gt=0, le=1, description="1 cuts nothing.")
     temperature: float | None = Field(default=None, ge=0, description="0 takes the likeliest token; default 1.")
     repetition_penalty: float | None = Field(default=None, gt=0, le=1000, description="1 is off.")
-    stop_sequence: str | None = Field(default=None, description="Ends the text and is no part of it; may be empty.")
+    stop_sequence: Characters | None = Field(default=None, description="Ends the text, and is no part of it.")
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="The same seed gives the same text.")
     no_stop_newline: bool | None = Field(default=None, description="Do not end the text at a line feed.")
     no_sanitize: bool | None = Field(default=None, description="Taken, and not used: text is never sanitized.")
@@ -291,7 +307,7 @@ class TokenizeRequest(Body):
     """A text, as the prompt of a completion."""
 
     model: Model = None
-    prompt: str = Field(examples=["The film"])
+    prompt: Characters = Field(examples=["The film"])
 
 
 class DetokenizeRequest(Body):
