@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
+from nano_llm.generation.writer import Finish
 from nano_llm.serving.asked import Asked
 from nano_llm.serving.choice import NOTHING, Choice, News, joined
 from nano_llm.serving.requests import ChatRequest, CompletionRequest, Extension
@@ -99,6 +100,7 @@ class CompletionAnswer:
     def __init__(self, facts: Facts, body: CompletionRequest) -> None:
         self._facts = facts
         self._num_top = body.logprobs
+        self._echoes = bool(body.echo)
         self._repeated = [
             choice.repeat(facts.asked.opening_of(place)) if body.echo else NOTHING
             for place, choice in enumerate(facts.choices)
@@ -159,7 +161,7 @@ class CompletionAnswer:
         choice = CompletionChoice(
             index=place,
             text=news.text,
-            logprobs=self._logprobs(news),
+            logprobs=self._logprobs(place, news),
             finish_reason=None if news.finish is None else reason(news.finish),
         )
         extension = self._facts.choice_extension(place, news)
@@ -167,10 +169,13 @@ class CompletionAnswer:
             choice.nano_llm = extension
         return choice
 
-    def _logprobs(self, news: News) -> CompletionLogprobs | None:
+    def _logprobs(self, place: int, news: News) -> CompletionLogprobs | None:
         if self._num_top is None:
             return None
-        return completion_logprobs(news, self._num_top, self._facts.service.spelling)
+        choice, spelling = self._facts.choices[place], self._facts.service.spelling
+        # Harnesses that score a text by its echo ask for one new token and drop the last entry, so there must be one.
+        end = choice.num_chars if self._echoes and news.finish is Finish.end and choice.is_ended_by_token else None
+        return completion_logprobs(news, self._num_top, spelling, end_offset=end)
 
 
 class ChatAnswer:

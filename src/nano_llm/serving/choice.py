@@ -70,7 +70,8 @@ class Choice:
         self._with_begin = with_begin
         self._num_heard = 0  # tokens of the review, those it begins with included
         self._num_told = 0  # of these
-        self._num_chars = 0  # of the text of the choice
+        self.num_chars = 0
+        """Of the text so far."""
 
     @property
     def prompt(self) -> str:
@@ -83,6 +84,11 @@ class Choice:
         """Words redacted so far, those that the review begins with included."""
         return self._teller.num_redacted
 
+    @property
+    def is_ended_by_token(self) -> bool:
+        """Whether the end of the review, if the model writes it, is a token that is no part of it."""
+        return self.spelling.tokenizer.has_markers
+
     def repeat(self, opening: Opening) -> News:
         """Return what the client's own prompt adds to the text before the review; to be asked first, if at all."""
         tokenizer = self.spelling.tokenizer
@@ -94,7 +100,7 @@ class Choice:
         for number, token in enumerate(tokens):
             begin = len(tokenizer.decode(tokens[:number], keep_special=True))
             prompt.append((self.spelling.text(token, is_first=number == 0), min(begin, len(text))))
-        self._num_chars = len(text)
+        self.num_chars = len(text)
         return News(text, prompt=prompt)
 
     def hear(self, piece: Piece) -> News:
@@ -108,6 +114,6 @@ class Choice:
             is_first = self._num_told == 0
             self._num_told += told.token is not None
             if self._with_begin or self._num_told > num_given:
-                shown.append(Shown(told.token, told.text, self._num_chars, told.is_redacted, is_first))
-                self._num_chars += len(told.text)
+                shown.append(Shown(told.token, told.text, self.num_chars, told.is_redacted, is_first))
+                self.num_chars += len(told.text)
         return News("".join([one.text for one in shown]), shown, piece.finish)

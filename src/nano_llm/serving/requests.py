@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -51,6 +52,13 @@ def _encodable(text: str) -> str:
 
 Characters = Annotated[str, AfterValidator(_encodable)]
 """Text that UTF-8 can hold; JSON can spell some that it cannot."""
+
+
+def _no_flag(value: object) -> object:
+    # To a choice of numbers, true is 1.
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "a flag is no number")
+    return value
 
 
 def neutral(*values: JsonValue) -> Any:
@@ -96,7 +104,8 @@ Prompt = Annotated[
 ]
 Stop = Annotated[Characters | list[Characters], one_of("a text or a list of texts")]
 MaxTokens = Annotated[int | None, Field(ge=0, description="Most new tokens of each text; the server has a default.")]
-Outcome = Literal[0, 1, "both", "mixture"]
+Outcome = Annotated[Literal[0, 1, "both", "mixture"], BeforeValidator(_no_flag), one_of('0, 1, "both" or "mixture"')]
+HeadId = Annotated[Literal[0, 1], BeforeValidator(_no_flag), one_of("0 or 1")]
 
 
 class Knobs(Body):
@@ -129,7 +138,7 @@ class Steer(Body):
 class Extension(Body):
     """What this project adds to OpenAI's protocol; `extra_body={"nano_llm": {...}}` with their client."""
 
-    outcome: Annotated[Outcome, one_of('0, 1, "both" or "mixture"')] | None = Field(
+    outcome: Outcome | None = Field(
         default=None,
         description="Whose review: 0 negative, 1 positive, both (two choices a sample), or the mixture of the heads, "
         "which is the reader who does not know the sentiment. Default: mixture with two heads, else 1.",
@@ -281,7 +290,7 @@ class GenerateRequest(Body):
         "what follows it is what the review begins with. Empty or absent: the training prompt.",
     )
     both_reviews: bool | None = Field(default=None, description="Write Y0 and Y1.")
-    head_id: Literal[0, 1] | None = Field(default=None, description="The outcome: 0 negative, 1 positive.")
+    head_id: HeadId | None = Field(default=None, description="The outcome: 0 negative, 1 positive.")
     shared_head: Any = neutral(False)
     max_tokens: MaxTokens = None
     method: Literal["greedy", "top_k", "top_p"] | None = Field(

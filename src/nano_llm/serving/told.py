@@ -21,7 +21,9 @@ LEAST = -9999.0
 """Told in the place of log-probabilities below it: JSON has no number for that of what is impossible."""
 
 
-def completion_logprobs(news: News, num_top: int, spelling: Spelling) -> CompletionLogprobs:
+def completion_logprobs(
+    news: News, num_top: int, spelling: Spelling, *, end_offset: int | None = None
+) -> CompletionLogprobs:
     """Return the log-probabilities of a completion's new tokens.
 
     The token itself is always among those that are told beside it. Of a redacted token and of a prompt's, nothing is.
@@ -30,27 +32,32 @@ def completion_logprobs(news: News, num_top: int, spelling: Spelling) -> Complet
         news: The tokens.
         num_top: Likeliest ones told beside each.
         spelling: Of the model's tokens.
+        end_offset: Where the text ends, if the token that has ended it has a place too, of which nothing is told.
     """
     told = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
     for spelled, offset in news.prompt:
-        told.tokens.append(spelled)
-        told.token_logprobs.append(None)
-        told.top_logprobs.append(None)
-        told.text_offset.append(offset)
+        _add(told, spelled, offset, None, None)
     for shown in news.shown:
         token = shown.token
         if token is None:
             continue
-        told.text_offset.append(shown.offset)
         if shown.is_redacted:
-            told.tokens.append(shown.text)
-            told.token_logprobs.append(None)
-            told.top_logprobs.append(None)
+            _add(told, shown.text, shown.offset, None, None)
         else:
-            told.tokens.append(spelling.text(token.index, is_first=shown.is_first))
-            told.token_logprobs.append(_finite(token.log_p_own))
-            told.top_logprobs.append(_top(shown, token, num_top, spelling))
+            spelled = spelling.text(token.index, is_first=shown.is_first)
+            _add(told, spelled, shown.offset, _finite(token.log_p_own), _top(shown, token, num_top, spelling))
+    if end_offset is not None:
+        _add(told, "", end_offset, None, None)
     return told
+
+
+def _add(
+    told: CompletionLogprobs, token: str, offset: int, logprob: float | None, top: dict[str, float] | None
+) -> None:
+    told.tokens.append(token)
+    told.text_offset.append(offset)
+    told.token_logprobs.append(logprob)
+    told.top_logprobs.append(top)
 
 
 def chat_logprobs(news: News, num_top: int, spelling: Spelling) -> ChatLogprobs:
