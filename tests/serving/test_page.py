@@ -6,8 +6,6 @@ The browser is Chromium: `NANO_LLM_CHROMIUM`, or /usr/bin/chromium. Without one,
 import json
 import os
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,18 +15,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
 
 import pytest
-import uvicorn
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
-
 from authors import Gate, gated, open_author
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
+from servers import listening, open_byte_author, served
+
 from nano_llm.generation.author import Author
 from nano_llm.generation.request import Request
-from nano_llm.serving.app import create_app
 from nano_llm.serving.engine import Engine
 from nano_llm.serving.limits import Limits
-from nano_llm.serving.service import Service
 
 CHROMIUM = os.environ.get("NANO_LLM_CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = [
@@ -45,8 +42,8 @@ HOSTILE = "<script>window.executed = 1</script><img src=x onerror='window.execut
 
 needs_browser = pytest.mark.skipif(
     not Path(CHROMIUM).exists(),
-    reason=f"There is no Chromium at {CHROMIUM}: install one (apt-get install chromium, or playwright install chromium) "
-    "and name it in NANO_LLM_CHROMIUM.",
+    reason=f"There is no Chromium at {CHROMIUM}: install one (apt-get install chromium, or playwright install "
+    "chromium), and name it in NANO_LLM_CHROMIUM.",
 )
 
 
@@ -61,24 +58,8 @@ class Server:
 
 @contextmanager
 def serving(author: Author, keys: tuple[str, ...] = ()) -> Iterator[Server]:
-    engine = Engine(author, num_waiting=8)
-    limits = Limits()
-    service = Service(author, engine, limits, "tiny", "0123456789abcdef", 0, censored=True)
-    engine.start()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        config = uvicorn.Config(create_app(service, keys), log_config=None, timeout_graceful_shutdown=5)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            until(lambda: server.started)
-            yield Server(f"http://127.0.0.1:{port}/", author, engine)
-        finally:
-            server.should_exit = True
-            thread.join(SECONDS)
-            engine.close()
+    with served(author, limits=Limits()) as service, listening(service, keys=keys) as url:
+        yield Server(f"{url}/", author, service.engine)
 
 
 def until(is_so: Callable[[], bool]) -> None:
@@ -175,8 +156,10 @@ def test_both_outcomes_are_written_side_by_side(tab: Page, server: Server) -> No
 def test_tokens_are_tinted_by_divergence_and_tell_their_figures(tab: Page, server: Server) -> None:
     visit(tab, server, seed=3, max_tokens=30)
     write(tab)
-    tints = words(tab, 0).locator(".token").evaluate_all(
-        "spans => spans.map(span => parseFloat(span.style.getPropertyValue('--tint')))"
+    tints = (
+        words(tab, 0)
+        .locator(".token")
+        .evaluate_all("spans => spans.map(span => parseFloat(span.style.getPropertyValue('--tint')))")
     )
     assert 0 < max(tints) <= 100
     most = words(tab, 0).locator(".token").nth(tints.index(max(tints)))
@@ -262,6 +245,21 @@ def test_settings_change_what_is_asked_for(tab: Page, server: Server) -> None:
 
 
 @needs_browser
+def test_a_topic_is_chosen_unless_the_prompt_names_it(browser: Browser) -> None:
+    with serving(open_byte_author("model=tarnet", "data.topic=observed")) as server, open_tab(browser) as tab:
+        visit(tab, server, seed=3, max_tokens=4)
+        assert write(tab)["topic"] == server.author.topics[0]
+        tab.get_by_label("Topic").select_option("horror")
+        expect(tab.get_by_label("Prompt")).to_have_attribute("placeholder", re.compile("about horror"))
+        assert write(tab)["topic"] == "horror"
+        tab.get_by_label("Prompt").fill("A review of a film:")
+        expect(tab.get_by_label("Topic")).to_be_disabled()
+        asked = write(tab)
+        assert asked["prompt"] == "A review of a film:"
+        assert "topic" not in asked
+
+
+@needs_browser
 def test_a_seed_is_drawn_each_time_unless_it_is_locked(tab: Page, server: Server) -> None:
     visit(tab, server, max_tokens=4)
     assert write(tab)["seed"] != write(tab)["seed"]
@@ -281,22 +279,30 @@ def test_the_counterfactual_of_a_review_is_written_and_compared(tab: Page, serve
     assert (asked["text"], asked["label"], asked["similarity"]) == (review, "neg", 1)
     expect(words(tab, 0)).to_have_text(review)
     counterfactual = words(tab, 1).inner_text()
-    changes = tab.locator("#changes-words > *").evaluate_all("parts => parts.map(part => [part.tagName, part.textContent])")
-    assert " ".join([text for tag, text in changes if tag != "INS"]).split() == review.split()
-    assert " ".join([text for tag, text in changes if tag != "DEL"]).split() == counterfactual.split()
+    parts = tab.locator("#changes-words > *")
+    changes = parts.evaluate_all("parts => parts.map(part => [part.tagName, part.textContent])")
+    assert "".join([text for tag, text in changes if tag != "INS"]) == review
+    assert "".join([text for tag, text in changes if tag != "DEL"]) == counterfactual
     tab.get_by_label("positive").check()
     assert write(tab)["label"] == "pos"
 
 
 @needs_browser
-def test_markup_in_a_review_is_text(tab: Page, server: Server) -> None:
-    visit(tab, server, mode="review", seed=1)
-    tab.get_by_label("Review", exact=True).fill(f"<b onclick=alert(1)>the plot</b> <img src=x onerror='window.executed = 1'> {HOSTILE}")
+def test_markup_in_a_review_is_text(browser: Browser) -> None:
+    with serving(open_byte_author("model=tarnet")) as server, open_tab(browser) as tab:
+        visit(tab, server, mode="review", seed=1, max_tokens=8)
+        tab.get_by_label("Review", exact=True).fill(f"the plot {HOSTILE} <b onclick=alert(1)>is</b> 1 < 2")
+        write(tab)
+        expect(words(tab, 0)).to_have_text("the plot window.executed = 1 is 1 < 2")  # what models read of it
+        expect_unharmed(tab)
+
+
+@needs_browser
+def test_markup_in_an_error_is_text(tab: Page, server: Server) -> None:
+    visit(tab, server, seed=1)
+    tab.get_by_label("Both reviews begin with").fill(HOSTILE)
     tab.get_by_role("button", name="Write").click()
-    expect(tab.get_by_role("alert")).to_contain_text("window")  # what is left of it is no word of the model
-    tab.get_by_label("Review", exact=True).fill("<img src=x onerror='window.executed = 1'> the plot <script>the</script>")
-    write(tab)
-    expect(words(tab, 0)).to_contain_text("the plot")
+    expect(tab.get_by_role("alert")).to_contain_text("<")
     expect_unharmed(tab)
 
 
@@ -306,7 +312,11 @@ def test_markup_of_a_model_is_text(tab: Page, server: Server) -> None:
     token = {"text": HOSTILE, "token_id": 1, "logprob": -1.0, "p": [0.5, 0.5], "js": 0.1, "entropy": 1.0, "top": top}
     ends = [{"finish_reason": HOSTILE, "num_tokens": 1, "num_redacted": 0}]
     events = {
-        "start": {"id": "1", "columns": [{"outcome": 1, "prompt": HOSTILE}], "source": {"text": HOSTILE, "label": "neg"}},
+        "start": {
+            "id": "1",
+            "columns": [{"outcome": 1, "prompt": HOSTILE}],
+            "source": {"text": HOSTILE, "label": "neg"},
+        },
         "step": {"columns": [[token]]},
         "end": {"columns": ends, "first_divergence": None, "changes": [{"kind": "added", "text": HOSTILE}]},
     }
@@ -343,7 +353,7 @@ def test_an_error_is_told_and_its_field_marked(tab: Page, server: Server) -> Non
 
 
 @needs_browser
-@pytest.mark.parametrize("broken", ["event: error\ndata: {\"error\": {\"message\": \"The model failed.\"}}\n\n", ""])
+@pytest.mark.parametrize("broken", ['event: error\ndata: {"error": {"message": "The model failed."}}\n\n', ""])
 def test_a_stream_that_breaks_off_is_an_error(tab: Page, server: Server, broken: str) -> None:
     visit(tab, server, seed=1)
     tab.route("**/v1/counterfactual", lambda route: route.fulfill(content_type="text/event-stream", body=broken))
@@ -501,22 +511,23 @@ class Markup(HTMLParser):
 
 
 def test_scripts_never_read_text_as_markup_or_code() -> None:
-    ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser|createContextualFragment"
-    assert re.findall(ways, SCRIPTS) == []
+    markup = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|setHTML"
+    assert re.findall(rf"{markup}|\beval\b|new Function", SCRIPTS) == []
 
 
 def test_the_page_needs_no_other_site() -> None:
     for name, text in PAGE.items():
-        assert re.findall(r"(?:https?:)?//\w[^\s'\"]*", text.replace('xmlns="http://www.w3.org/2000/svg"', "")) == [], name
+        foreign = re.findall(r"(?:https?:|['\"(])//[^\s'\"]*", text)
+        assert [link for link in foreign if link != "http://www.w3.org/2000/svg"] == [], name
     assert "url(" not in PAGE["page.css"]
     assert "@import" not in PAGE["page.css"]
 
 
 def test_markup_holds_neither_script_nor_style() -> None:
-    markup = Markup()
-    assert [tag for tag, _ in markup.tags if tag == "style"] == []
-    assert [attributes for tag, attributes in markup.tags if tag == "script" and "src" not in attributes] == []
-    assert [name for _, attributes in markup.tags for name in attributes if name == "style" or name.startswith("on")] == []
+    for tag, attributes in Markup().tags:
+        assert tag != "style"
+        assert tag != "script" or "src" in attributes
+        assert [name for name in attributes if name == "style" or name.startswith("on")] == []
 
 
 def test_what_the_page_names_is_there() -> None:
@@ -524,15 +535,21 @@ def test_what_the_page_names_is_there() -> None:
     ids = markup.values("id")
     assert len(ids) == len(set(ids))
     assert set(re.findall(r"\bat\('([\w-]+)'\)", SCRIPTS)) <= set(ids)
-    named = [link for link in markup.values("src") + markup.values("href")]
-    assert {link.removeprefix("static/") for link in named} | set(re.findall(r"from '\./(\w+\.js)'", SCRIPTS)) == {
-        *PAGE
-    } - {"index.html"}
+    linked = {link.removeprefix("static/") for name in ("src", "href") for link in markup.values(name)}
+    imported = set(re.findall(r"from '\./(\w+\.js)'", SCRIPTS))
+    assert linked | imported | {"index.html"} == set(PAGE)
 
 
 def test_every_control_has_a_label() -> None:
     markup = Markup()
-    labelled = set(markup.values("for"))
     for tag, attributes in markup.tags:
         if tag in ("input", "select", "textarea") and attributes.get("type") != "radio":
-            assert attributes["id"] in labelled
+            assert attributes["id"] in markup.values("for")
+
+
+def test_every_file_is_served_under_a_strict_policy(server: Server) -> None:
+    for name, text in PAGE.items():
+        with urlopen(server.url if name == "index.html" else f"{server.url}static/{name}") as answer:
+            assert answer.read().decode() == text
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+            assert "unsafe" not in answer.headers["Content-Security-Policy"]

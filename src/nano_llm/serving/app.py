@@ -16,7 +16,15 @@ from nano_llm.serving.problem import install
 from nano_llm.serving.service import Service
 from nano_llm.serving.stream import ClientGone
 
-PAGE = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+PAGE = {
+    "index.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "settings.js": "text/javascript",
+    "stream.js": "text/javascript",
+    "writing.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 """Files of the page, and their types."""
 
 

@@ -192,12 +192,13 @@ function rememberSettings() {
 
 /** Show what the settings say: the fields of the mode, the numbers of the sliders, what the model cannot do. */
 function showSettings() {
-  const { mode, steer } = settingsOf(form);
+  const { mode, steer, topic } = settingsOf(form);
   for (const part of form.querySelectorAll('[data-mode]')) part.hidden = part.dataset.mode !== mode;
   for (const value of form.querySelectorAll('[data-of]')) value.textContent = form.elements[value.dataset.of].value;
   at('strength-field').hidden = !(steer in STRENGTHS);
   form.elements.topic.disabled = mode === 'pair' && form.elements.prompt.value.trim() !== '';
-  form.elements.max_tokens.placeholder = mode === 'pair' ? model.limits.default_tokens ?? '' : 'twice the review';
+  form.elements.prompt.placeholder = model.prompt.replace(` about ${model.topics[0]} `, ` about ${topic} `);
+  form.elements.max_tokens.placeholder = mode === 'pair' ? model.limits.default_tokens : 'twice the review';
   const why = whyNot(mode);
   at('unsupported').hidden = why === '';
   at('unsupported').textContent = why;
@@ -225,7 +226,6 @@ function showModel({ id, nano_llm: facts }) {
       return row;
     }),
   );
-  at('prompt').placeholder = facts.prompt;
   at('topic').replaceChildren(...facts.topics.map((topic) => element('option', '', topic)));
   at('topic-field').hidden = facts.topics.length === 0;
   at('max_tokens').max = facts.limits.max_tokens;
