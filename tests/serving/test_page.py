@@ -257,6 +257,8 @@ def test_a_topic_is_chosen_unless_the_prompt_names_it(browser: Browser) -> None:
         asked = write(tab)
         assert asked["prompt"] == "A review of a film:"
         assert "topic" not in asked
+        tab.get_by_label("Prompt").fill("")
+        expect(tab.get_by_label("Prompt")).to_have_attribute("placeholder", re.compile("about horror"))
 
 
 @needs_browser
@@ -394,9 +396,13 @@ def test_a_wrong_link_leaves_the_defaults(tab: Page, server: Server) -> None:
 @needs_browser
 def test_the_keyboard_is_enough(tab: Page, server: Server) -> None:
     visit(tab, server, seed=3, max_tokens=20)
-    tab.get_by_label("Both reviews begin with").focus()
-    tab.keyboard.press("Control+Enter")
-    finish(tab)
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.method))
+    for label in ("Both reviews begin with", "Most tokens"):
+        tab.get_by_label(label).focus()
+        tab.keyboard.press("Control+Enter")
+        finish(tab)
+    assert asked.count("POST") == 2
     tab.locator("summary").focus()
     tab.keyboard.press("Tab")
     tokens = words(tab, 0).locator(".token")
