@@ -55,7 +55,7 @@ async def counterfactual(
     gauges = gauges_of(request)
     watch = gauges.watch()
     seconds = service.limits.seconds
-    if body.text is None or body.label is None:
+    if body.text is None:
         asked = pair_asked(body, service.author, service.limits)
         ticket = admitted(lambda: service.engine.submit(asked.commissions, seconds=seconds), gauges)
         telling = _Telling(service, asked.seed, None, top_asked(body))
@@ -63,7 +63,9 @@ async def counterfactual(
         review = review_asked(body, service.author, service.limits)
         ticket = admitted(lambda: service.engine.submit_review(review, seconds=seconds), gauges)
         text = clean(body.text)
-        source = Source(text=redact(text).text if service.censored else text, label=body.label)
+        source = Source(
+            text=redact(text).text if service.censored else text, label="pos" if review.label == 1 else "neg"
+        )
         telling = _Telling(service, review.seed, source, top_asked(body))
     commissions = await begun(request, ticket)
     events = _events(ticket, commissions, telling, gauges, watch)
