@@ -25,10 +25,10 @@ def test_the_page_and_all_it_names_are_served(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "script-src 'self'" in page.headers["content-security-policy"]
-    named = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text)
+    named = re.findall(r'(?:src|href)="(static/[^"]+)"', page.text)
     assert named
     for path in named:
-        assert client.get(path).status_code == 200
+        assert client.get(f"/{path}").status_code == 200
     assert client.get("/static/page.js").headers["content-type"].startswith("text/javascript")
 
 

@@ -5,9 +5,11 @@ import http.client
 import json
 import time
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 from starlette.types import Message
 
 from nano_llm.serving import stream
@@ -64,7 +66,7 @@ def test_texts_end_when_the_client_of_their_stream_leaves(path: str) -> None:
         answer = connection.getresponse()
         gate.let(2)
         assert answer.readline()
-        assert service.engine.num_running == 2
+        wait_until(lambda: service.engine.num_running == 2)
         answer.close()
         connection.close()
         wait_until(lambda: num_cancelled(service, url) == 1)
@@ -193,10 +195,6 @@ def test_an_error_of_the_engine_before_a_stream_has_a_status() -> None:
     author = open_author("model=tarnet")
     engine = Engine(author, num_waiting=1)
     with served(author) as service:
-        from dataclasses import replace
-
-        from starlette.testclient import TestClient
-
         client = TestClient(create_app(replace(service, engine=engine)))
         for path in PATHS:
             answer = client.post(path, json=body_of(path, is_streamed=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from nano_llm import __version__
+import nano_llm
 from nano_llm.serving import catalog, completions, counterfactual, generate, tokens
 from nano_llm.serving.answering import gauges_of
 from nano_llm.serving.documented import DESCRIPTION, DocumentedApp
@@ -31,7 +31,7 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
     """
     app = DocumentedApp(
         title="nano_llm",
-        version=__version__,
+        version=nano_llm.__version__,
         description=DESCRIPTION,
         docs_url=None,  # pages that load scripts from elsewhere
         redoc_url=None,
