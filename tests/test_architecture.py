@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "training": {"config", "data", "errors", "objective"},
     "checkpoint": {"config", "data", "errors", "files", "model"},
     "generation": {"checkpoint", "config", "data", "errors", "model"},
-    "serving": {"checkpoint", "config", "data", "errors", "files", "generation", "model", "report"},
+    "serving": {"checkpoint", "config", "data", "errors", "files", "generation", "report"},
     "evaluation": {"config", "data", "errors", "files", "generation", "metrics", "model", "objective", "training"},
     "tracking": {"config", "errors", "files", "training"},
     "report": {"errors", "files", "metrics", "tracking"},
