@@ -93,12 +93,14 @@ def test_it_needs_the_key_of_its_environment(
 def test_what_is_asked_is_what_would_be_generated(
     served: Served, two_heads: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["--outcome", "both", "--seed", "3", "--tokens", "6"]
-    assert main(["ask", "--url", served.url, "--api-key", KEY, *asked]) == 0
+    asked = ["--outcome", "both", "--seed", "3"]
+    assert main(["ask", "great", "--url", served.url, "--api-key", KEY, *asked, "--tokens", "6"]) == 0
     shown = capsys.readouterr().out
-    assert main(["generate", str(two_heads), "--device", "cpu", *asked]) == 0
+    # There, the tokens that a text begins with count.
+    generated = ["generate", str(two_heads), "--device", "cpu", *asked, "--begin", "great", "--tokens", "7"]
+    assert main(generated) == 0
     assert shown == capsys.readouterr().out.replace(", drama:", ":")
-    assert shown.startswith("Y0 (negative): ")
+    assert shown.startswith("Y0 (negative): great ")
 
 
 def test_a_whole_answer_and_an_error_are_shown_too(
