@@ -80,7 +80,7 @@ def test_a_prompt_is_sent_and_the_text_is_shown(capsys: pytest.CaptureFixture[st
     played.content = stream_of(chunk(0, "was “fine”"), chunk(0, ". really"), chunk(0, "", "stop"), {"choices": []})
     assert ask(capsys, played, 'the "acting"') == "was “fine”. really\n\n"
     assert played.asked[0][0] == "/v1/completions"
-    assert played.body == {"prompt": 'the "acting"', "stream": True}
+    assert played.body == {"prompt": 'the "acting"', "echo": True, "stream": True}
     assert "Authorization" not in played.asked[0][2]
 
 
@@ -96,6 +96,7 @@ def test_options_become_fields(capsys: pytest.CaptureFixture[str], played: Playe
     ask(capsys, played, "x", *options.split())
     assert played.body == {
         "prompt": "x",
+        "echo": True,
         "stream": True,
         "n": 2,
         "max_tokens": 9,

@@ -2,12 +2,14 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
+import torch
 from openai import AsyncOpenAI, OpenAI
 
 from nano_llm.data.arrays import FloatArray
@@ -49,10 +51,13 @@ def extension(part: Any) -> Any:
     return part.model_extra["nano_llm"]
 
 
+def tokens_of(choice: Any) -> list[dict[str, Any]]:
+    """What is told of the tokens of a choice, without the text that was held back until its end."""
+    return [token for token in extension(choice)["trace"] if "token_id" in token]
+
+
 def log_p_TK(author: Author, prompt: list[int], review: list[int]) -> FloatArray:
     """What the heads say of each token of a review, read by the model at once."""
-    import torch
-
     model = author.writer.contexts.model
     with torch.inference_mode():
         logits_BTKV = model.read_out(model.hidden_states(torch.tensor([[*prompt, *review]])))  # type: ignore[arg-type]
@@ -204,7 +209,7 @@ def test_both_reviews_are_two_choices_a_sample(client: OpenAI) -> None:
 def test_the_first_divergence_is_the_first_token_that_differs(client: OpenAI) -> None:
     body = {"both_reviews": True, "nano_llm": {"trace": True}}
     told = client.completions.create(model=MODEL, prompt="", max_tokens=40, seed=1, extra_body=body)
-    zero, one = ([token["token_id"] for token in extension(choice)["trace"]] for choice in told.choices)
+    zero, one = ([token["token_id"] for token in tokens_of(choice)] for choice in told.choices)
     (place,) = extension(told)["first_divergence"]
     assert zero[:place] == one[:place]
     assert zero[place : place + 1] != one[place : place + 1]
@@ -225,11 +230,11 @@ def test_usage_counts_the_tokens_of_the_model(service: Service, client: OpenAI) 
         len(own) + len(tokenizer.encode("the film")),
         len(tokenizer.encode_prompt("a prompt [REVIEW]")) + len(tokenizer.encode("of")),
     ]
-    written = sum(len(extension(choice)["trace"]) for choice in told.choices)
+    written = sum(len(tokens_of(choice)) for choice in told.choices)
     assert told.usage.prompt_tokens == sum(read)
     assert told.usage.completion_tokens == written
     assert told.usage.total_tokens == sum(read) + written
-    assert all(choice.finish_reason == "stop" or len(extension(choice)["trace"]) == 9 for choice in told.choices)
+    assert all(choice.finish_reason == "stop" or len(tokens_of(choice)) == 9 for choice in told.choices)
 
 
 def test_token_ids_are_prompts_as_their_text_is(service: Service, client: OpenAI) -> None:
@@ -522,18 +527,19 @@ def test_a_full_queue_is_told_before_a_stream_and_tried_again_by_the_client() ->
 
 def test_a_text_that_takes_too_long_ends_with_an_error() -> None:
     author = open_author("model=tarnet")
-    limits = Limits(seconds=0.2)
-    with served(author, limits=limits) as service, listening(service) as url, gated(author) as gate:
-        with OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
-            # Before the first token the stream has begun: its role is told.
-            stream = client.chat.completions.create(model=MODEL, messages=USER, stream=True)
-            assert next(stream).choices[0].delta.role == "assistant"
-            import threading
-
-            threading.Timer(0.5, gate.open).start()
-            with pytest.raises(openai.APIError, match="longer than the server allows") as cut:
-                list(stream)
-            assert cut.value.code == "deadline_exceeded"
+    with (
+        served(author, limits=Limits(seconds=0.2)) as service,
+        listening(service) as url,
+        gated(author) as gate,
+        OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        # Before the first token the stream has begun: its role is told.
+        stream = client.chat.completions.create(model=MODEL, messages=USER, stream=True)
+        assert next(stream).choices[0].delta.role == "assistant"
+        threading.Timer(0.5, gate.open).start()
+        with pytest.raises(openai.APIError, match="longer than the server allows") as cut:
+            list(stream)
+        assert cut.value.code == "deadline_exceeded"
 
 
 # -------------------------------------------------------------------------------- models of one head

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -7,6 +8,7 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Scope
 
 from nano_llm.serving import guard, problem
@@ -214,20 +216,21 @@ def test_answers_and_refusals_are_counted() -> None:
     assert 'nano_llm:rejected_total{reason="body_too_large"} 1.0' in lines
 
 
-def test_a_request_that_was_never_answered_is_counted_as_gone() -> None:
+@pytest.mark.parametrize("reason", [asyncio.CancelledError, ClientDisconnect])
+def test_a_request_that_was_never_answered_is_counted_as_gone(
+    reason: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     gauges = gauges_of()
 
     async def gone(*_: object) -> None:
-        raise asyncio.CancelledError
+        raise reason
 
-    async def receive() -> Message:
-        raise AssertionError
-
-    async def send(message: Message) -> None:
+    async def unreachable(*_: object) -> Message:
         raise AssertionError
 
     app = Guard(gone, keys=[], hosts=None, max_body_bytes=1000, gauges=gauges)
     scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(app(scope, receive, send))
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(app(scope, unreachable, unreachable))
     assert f'nano_llm:requests_total{{code="{guard.GONE}",route="-"}} 1.0' in gauges.render().decode().splitlines()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -45,8 +45,10 @@ def _fields(given: argparse.Namespace) -> dict[str, Any]:
             raise RequestError("A prompt and --file are two prompts: give one of them.")
         prompt = _read("--file", given.file)
     extension = {"outcome": OUTCOMES.get(given.outcome), "steer": _steer(given)}
+    prompt = prompt.removesuffix("\n")
     fields = {
-        "prompt": prompt.removesuffix("\n"),
+        "prompt": prompt,
+        "echo": True if prompt else None,  # so that the whole review is shown
         "stream": True,
         "max_tokens": given.tokens,
         "n": given.num,
@@ -239,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nano-llm ask",
         description="Ask a server that `nano-llm serve` started, and print the answer while it comes.",
-        epilog="examples: nano-llm ask 'the acting was' --outcome both   |   nano-llm ask --body request.json",
+        epilog="examples: nano-llm ask 'the lead is' --outcome both   |   nano-llm ask --body request.json",
     )
     parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what the review begins with; default: nothing")
     parser.add_argument("--file", metavar="FILE", help="the prompt: a text file, or - for standard input")

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from nano_llm import __version__
+import nano_llm
 from nano_llm.serving import catalog, completions, counterfactual, generate, tokens
 from nano_llm.serving.answering import gauges_of
 from nano_llm.serving.documented import DESCRIPTION, DocumentedApp
@@ -16,16 +17,8 @@ from nano_llm.serving.problem import install
 from nano_llm.serving.service import Service
 from nano_llm.serving.stream import ClientGone
 
-PAGE = {
-    "index.html": "text/html",
-    "page.css": "text/css",
-    "page.js": "text/javascript",
-    "settings.js": "text/javascript",
-    "stream.js": "text/javascript",
-    "writing.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
-}
-"""Files of the page, and their types."""
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+"""Ends of the names of the page's files, and what they are."""
 
 
 def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] | None = None) -> FastAPI:
@@ -38,7 +31,7 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
     """
     app = DocumentedApp(
         title="nano_llm",
-        version=__version__,
+        version=nano_llm.__version__,
         description=DESCRIPTION,
         docs_url=None,  # pages that load scripts from elsewhere
         redoc_url=None,
@@ -59,27 +52,32 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
         tokens.router,
     ):
         app.include_router(router)
-    app.get("/", include_in_schema=False)(_index)
-    app.get("/static/{name}", include_in_schema=False)(_static)
+    page = _page()
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return page["index.html"]
+
+    @app.get("/static/{name}", include_in_schema=False)
+    async def static(name: str) -> Response:
+        if name not in page:
+            raise HTTPException(404)
+        return page[name]
+
     install(app)
     app.add_exception_handler(ClientGone, _answer_nobody)
     app.add_middleware(Guard, keys=keys, hosts=hosts, max_body_bytes=service.limits.max_body_bytes, gauges=gauges)
     return app
 
 
-async def _index() -> Response:
-    return _page_file("index.html")
-
-
-async def _static(name: str) -> Response:
-    if name not in PAGE:
-        raise HTTPException(404)
-    return _page_file(name)
-
-
-def _page_file(name: str) -> Response:
-    content = files("nano_llm.serving").joinpath("page", name).read_bytes()
-    return Response(content, media_type=PAGE[name], headers={"Cache-Control": "no-cache"})
+def _page() -> dict[str, Response]:
+    """Return the files of the page by their names."""
+    # Asked for again each time: a newer version may be served at the same place.
+    headers = {"Cache-Control": "no-cache"}
+    return {
+        file.name: Response(file.read_bytes(), media_type=TYPES[Path(file.name).suffix], headers=headers)
+        for file in files("nano_llm.serving").joinpath("page").iterdir()
+    }
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:

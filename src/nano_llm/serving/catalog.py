@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from nano_llm import __version__
+import nano_llm
 from nano_llm.serving.answering import gauges_of, service_of
 from nano_llm.serving.documented import KEY, READING_ERRORS, errors
 from nano_llm.serving.gauges import CONTENT_TYPE
@@ -40,7 +40,7 @@ async def ready(service: Served) -> Health:
 @router.get("/version", tags=["Server"], responses=READING_ERRORS, summary="What runs here")
 async def version(service: Served) -> Version:
     """Return the version of the package and the fingerprint of the checkpoint."""
-    return Version(version=__version__, checkpoint=service.fingerprint)
+    return Version(version=nano_llm.__version__, checkpoint=service.fingerprint)
 
 
 @router.get(

@@ -10,11 +10,11 @@ from nano_llm.serving.answer import Answer, ChatAnswer, CompletionAnswer, Facts
 from nano_llm.serving.answering import admitted, all_heard, begun, ended_by_error, gauges_of, heard, service_of
 from nano_llm.serving.asked import Asked, chat_asked, completion_asked
 from nano_llm.serving.choice import Choice
-from nano_llm.serving.documented import KEY, WRITING_ERRORS, also_streamed
+from nano_llm.serving.documented import KEY, WRITING_ERRORS, streamed
 from nano_llm.serving.engine import Ticket
 from nano_llm.serving.gauges import Gauges, Watch
 from nano_llm.serving.requests import ChatRequest, CompletionRequest, Extension, Texts
-from nano_llm.serving.responses import ChatCompletion, Completion
+from nano_llm.serving.responses import ChatChunk, ChatCompletion, Completion
 from nano_llm.serving.service import Service
 from nano_llm.serving.stream import DONE, PING, EventStream, begun_soon, frame
 
@@ -34,7 +34,8 @@ Served = Annotated[Service, Depends(service_of)]
 @router.post(
     "/v1/completions",
     response_model=Completion,
-    responses=WRITING_ERRORS | also_streamed("Reviews, whole or as they come.", COMPLETION_EVENT),
+    responses=WRITING_ERRORS | streamed(Completion, f"data: {COMPLETION_EVENT}\n\n"),
+    response_description="Reviews; whole, or as they come if the request asks for a stream.",
     summary="Write reviews that begin with a text",
 )
 async def complete(request: Request, body: CompletionRequest, service: Served) -> Response:
@@ -51,7 +52,8 @@ async def complete(request: Request, body: CompletionRequest, service: Served) -
 @router.post(
     "/v1/chat/completions",
     response_model=ChatCompletion,
-    responses=WRITING_ERRORS | also_streamed("Reviews, whole or as they come.", CHAT_EVENT),
+    responses=WRITING_ERRORS | streamed(ChatChunk, f"data: {CHAT_EVENT}\n\n"),
+    response_description="Reviews; whole, or as they come if the request asks for a stream.",
     summary="Write a review on an instruction",
 )
 async def chat(request: Request, body: ChatRequest, service: Served) -> Response:

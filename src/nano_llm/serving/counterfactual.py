@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel
 
 from nano_llm.data.clean import clean
 from nano_llm.generation.author import Commission
@@ -16,17 +17,19 @@ from nano_llm.report.text_diff import compare_words
 from nano_llm.serving.answering import admitted, begun, ended_by_error, gauges_of, heard, service_of
 from nano_llm.serving.asked import pair_asked, review_asked, top_asked
 from nano_llm.serving.choice import Choice, News, joined
-from nano_llm.serving.documented import KEY, WRITING_ERRORS
+from nano_llm.serving.documented import KEY, WRITING_ERRORS, streamed_by_name
 from nano_llm.serving.engine import Ticket
 from nano_llm.serving.gauges import Gauges, Watch
 from nano_llm.serving.requests import CounterfactualBody
-from nano_llm.serving.responses import Change, Column, ColumnEnd, End, Source, Start, Step
+from nano_llm.serving.responses import Change, Column, ColumnEnd, End, ErrorBody, Source, Start, Step
 from nano_llm.serving.service import Service
 from nano_llm.serving.stream import PING, EventStream, begun_soon, frame
 from nano_llm.serving.told import first_divergence, reason, trace, usage
 
 router = APIRouter(tags=["Two outcomes"], dependencies=[KEY])
 
+EVENTS: dict[str, type[BaseModel]] = {"start": Start, "step": Step, "end": End, "error": ErrorBody}
+STEP = '{"columns": [[{"text": " film"}], null]}'
 KINDS: dict[WordChange, Literal["same", "removed", "added"]] = {
     WordChange.kept: "same",
     WordChange.removed: "removed",
@@ -36,9 +39,8 @@ KINDS: dict[WordChange, Literal["same", "removed", "added"]] = {
 
 @router.post(
     "/v1/counterfactual",
-    status_code=200,
-    response_class=EventStream,
-    responses=WRITING_ERRORS,
+    response_class=Response,
+    responses=WRITING_ERRORS | streamed_by_name(EVENTS, f"event: step\ndata: {STEP}\n\n"),
     summary="Write both outcomes side by side, or the counterfactual of a review",
     response_description="Server-sent events with names: `start`, `step` for each step of the model, then `end`, or "
     "`error` if that does not come. Texts of the tokens of a column join to the text of the review.",
@@ -55,7 +57,7 @@ async def counterfactual(
     gauges = gauges_of(request)
     watch = gauges.watch()
     seconds = service.limits.seconds
-    if body.text is None or body.label is None:
+    if body.text is None:
         asked = pair_asked(body, service.author, service.limits)
         ticket = admitted(lambda: service.engine.submit(asked.commissions, seconds=seconds), gauges)
         telling = _Telling(service, asked.seed, None, top_asked(body))
@@ -63,7 +65,9 @@ async def counterfactual(
         review = review_asked(body, service.author, service.limits)
         ticket = admitted(lambda: service.engine.submit_review(review, seconds=seconds), gauges)
         text = clean(body.text)
-        source = Source(text=redact(text).text if service.censored else text, label=body.label)
+        source = Source(
+            text=redact(text).text if service.censored else text, label="pos" if review.label == 1 else "neg"
+        )
         telling = _Telling(service, review.seed, source, top_asked(body))
     commissions = await begun(request, ticket)
     events = _events(ticket, commissions, telling, gauges, watch)

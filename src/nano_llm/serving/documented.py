@@ -1,11 +1,14 @@
 """The OpenAPI document: what is said in it beside the bodies of requests and answers."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
-from nano_llm.serving.responses import ErrorBody
+from nano_llm.serving.responses import ChatChunk, Completion, End, ErrorBody, Start, Step
 
 DESCRIPTION = """\
 Reviews by a small language model that knows two outcomes: Y0, a negative review, and Y1, a positive one.
@@ -25,6 +28,11 @@ STATUSES = {
     504: "The answer took longer than the server allows.",
 }
 
+REFERENCE = "#/components/schemas/{model}"
+DONE = "[DONE]"
+EVENTS = (Completion, ChatChunk, Start, Step, End)
+"""What events of streams hold, which no answer does as a whole."""
+
 Responses = dict[int | str, dict[str, Any]]
 
 
@@ -38,15 +46,49 @@ READING_ERRORS = errors(401, 500)
 KEY = Security(HTTPBearer(auto_error=False, description="A key of the server, if it has one."))
 
 
-def also_streamed(what: str, example: str) -> Responses:
-    """Return an answer that comes in server-sent events if the request asks for a stream.
+def streamed(content: type[BaseModel], example: str) -> Responses:
+    """Return an answer of events without names, the last of them ``[DONE]``.
 
     Args:
-        what: Describes it.
+        content: Of the others, but for an error, which is the last one then.
         example: An event.
     """
-    events = {"schema": {"type": "string"}, "example": f"data: {example}\n\ndata: [DONE]\n\n"}
-    return {200: {"description": what, "content": {"text/event-stream": events}}}
+    told = {"anyOf": [_reference(content), _reference(ErrorBody)]}
+    event = _event() | {"if": _has("data", DONE), "else": _with_json(told)}
+    return _events(event, example)
+
+
+def streamed_by_name(contents: Mapping[str, type[BaseModel]], example: str) -> Responses:
+    """Return an answer of events with names.
+
+    Args:
+        contents: What events hold, by their names.
+        example: An event.
+    """
+    named = [{"if": _has("event", name), "then": _with_json(_reference(model))} for name, model in contents.items()]
+    event = _event({"event": {"enum": [*contents]}}) | {"allOf": named}
+    return _events(event, example)
+
+
+def _events(event: dict[str, Any], example: str) -> Responses:
+    return {200: {"content": {"text/event-stream": {"schema": event, "example": example}}}}
+
+
+def _event(fields: dict[str, Any] | None = None) -> dict[str, Any]:
+    properties = {"data": {"type": "string"}} | (fields or {})
+    return {"type": "object", "properties": properties, "required": [*properties]}
+
+
+def _has(field: str, value: str) -> dict[str, Any]:
+    return {"properties": {field: {"const": value}}}
+
+
+def _with_json(content: dict[str, Any]) -> dict[str, Any]:
+    return {"properties": {"data": {"contentMediaType": "application/json", "contentSchema": content}}}
+
+
+def _reference(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": REFERENCE.format(model=model.__name__)}
 
 
 class DocumentedApp(FastAPI):
@@ -59,7 +101,11 @@ class DocumentedApp(FastAPI):
             for path in document["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
+            schemas = document["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
-                document["components"]["schemas"].pop(name, None)
+                schemas.pop(name, None)
+            _, told = models_json_schema([(model, "serialization") for model in EVENTS], ref_template=REFERENCE)
+            for name, schema in told["$defs"].items():
+                schemas.setdefault(name, schema)
         assert self.openapi_schema is not None
         return self.openapi_schema

@@ -11,6 +11,7 @@ from time import monotonic
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -73,6 +74,8 @@ class Guard:
                 await self._app(scope, self._bounded(receive), exchange.send)
             else:
                 await self._refuse(refusal, scope, receive, exchange.send)
+        except ClientDisconnect:
+            pass  # in the middle of its body
         except Exception as error:
             log.error("%s failed: %s", exchange.request_id, trace_without_message(error))
             if not exchange.has_begun:
