@@ -77,7 +77,7 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     if room not in MAY_IMPORT:
         assert room in {"session", "assessment", "run", "cli"}, f"{room} needs a place in the ground plan"
         return
-    used = {name.split(".")[1] for name in imported(path) if name.startswith("nano_llm.")}
+    used = {name.split(".")[1] for name in imported(path) if name.startswith("nano_llm.")} - {"__version__"}
     assert used <= MAY_IMPORT[room] | {room}
 
 
@@ -122,6 +122,11 @@ UNTESTED_ALONE = {
     "evaluation/measured.py": "records",
     "evaluation/needs.py": "in test_assessment",
     "report/figures.py": "in report/test_report",
+    "serving/answer.py": "in serving/test_completions",
+    "serving/answering.py": "in serving/test_stream",
+    "serving/limits.py": "a record",
+    "serving/responses.py": "in serving/test_documented",
+    "serving/service.py": "in serving/test_catalog",
     "sweep/cell.py": "in sweep/test_sweep",
     "sweep/child.py": "in sweep/test_sweep",
     "sweep/hydra.py": "in sweep/test_sweep",
@@ -140,7 +145,7 @@ def test_tests_mirror_the_source() -> None:
         if path.stem in ("test_architecture", "test_experiments", "test_notebooks", "test_reference"):
             continue
         mirrored = PACKAGE / path.parent.relative_to(tests) / path.name.removeprefix("test_")
-        assert mirrored.exists(), f"{path} mirrors nothing"
+        assert mirrored.exists() or mirrored.with_suffix("").is_dir(), f"{path} mirrors nothing"
     for path in modules():
         place = path.relative_to(PACKAGE)
         if place.as_posix() not in UNTESTED_ALONE:

@@ -150,6 +150,7 @@ class Author:
                 events=request.events,
                 sampling=request.sampling,
                 steering=request.steering,
+                num_top=request.num_top,
             )
             commissions.append(Commission(order, draw, other, topic, prompt))
         return commissions

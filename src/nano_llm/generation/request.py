@@ -135,6 +135,8 @@ class CounterfactualRequest:
     sampling: Sampling = field(default_factory=Sampling)
     steering: Steering = field(default_factory=Steering)
     events: EventKeys = EventKeys.event
+    num_top: int = 0
+    """Likeliest tokens of each head told beside each token."""
 
     def __post_init__(self) -> None:
         if not self.text.strip():
@@ -150,6 +152,7 @@ class CounterfactualRequest:
         require_whole_number(
             "keep_prefix", self.keep_prefix, "a whole number of at least 0", lambda number: number >= 0
         )
+        require_whole_number("top", self.num_top, "a whole number of at least 0", lambda number: number >= 0)
         require_number("similarity", self.similarity, "a number from 0 to 1", lambda number: 0 <= number <= 1)
         if self.num_tokens is not None:
             _require_count("tokens", self.num_tokens, MAX_TOKENS)
