@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,13 @@ async def stream(port: int, number: int, num_tokens: int) -> tuple[int, list[flo
     head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
     began = time.perf_counter()
     writer.write(f"{head}Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n".encode() + payload)
-    times, last, num_written = [], b"", 0
+    times, last = [], b""
     async for line in reader:
         if line.startswith(b"data: {"):
             times.append(time.perf_counter() - began)
             last = line
     writer.close()
-    usage = json.loads(last[len(b"data: ") :])["usage"]
-    num_written = usage["completion_tokens"]
+    num_written = json.loads(last[len(b"data: ") :])["usage"]["completion_tokens"]
     assert num_written == num_tokens, f"stream {number} has {num_written} tokens"
     return num_written, times
 
@@ -101,12 +101,12 @@ async def stream_all(port: int, num_streams: int, num_tokens: int) -> dict[str, 
     began = time.perf_counter()
     told = await asyncio.gather(*(stream(port, number, num_tokens) for number in range(num_streams)))
     seconds = time.perf_counter() - began
-    gaps = sorted(after - before for _, times in told for before, after in zip(times, times[1:], strict=False))
+    gaps = sorted(after - before for _, times in told for before, after in pairwise(times))
     return {
         "tokens_per_second": sum(num for num, _ in told) / seconds,
         "first_token_seconds": statistics.median(times[0] for _, times in told),
-        "gap_seconds_median": statistics.median(gaps),
-        "gap_seconds_95": gaps[int(0.95 * (len(gaps) - 1))],
+        "gap_median_seconds": statistics.median(gaps),
+        "gap_95_seconds": gaps[int(0.95 * (len(gaps) - 1))],
     }
 
 
@@ -155,8 +155,8 @@ def measure(scale: str, repeats: int, num_tokens: int) -> dict[str, Any]:
             for way in ways.values():
                 way()
             turns = [{name: way() for name, way in ways.items()} for _ in range(repeats)]
-    one, many = f"server, {NUM_ROWS} streams", "server, one stream"
-    ratios = [turn[one]["tokens_per_second"] / turn[many]["tokens_per_second"] for turn in turns]
+    many, one = (f"server, {NUM_ROWS} streams", "server, one stream")
+    ratios = [turn[many]["tokens_per_second"] / turn[one]["tokens_per_second"] for turn in turns]
     return {
         "ways": {
             name: {figure: spread([turn[name][figure] for turn in turns]) for figure in turns[0][name]} for name in ways
@@ -178,17 +178,17 @@ def table(results: dict[str, Any]) -> str:
     ]
     for name, row in results["ways"].items():
         rate = row["tokens_per_second"]
+        first, *gaps = [milliseconds(row, name) for name in ("first_token", "gap_median", "gap_95")]
         lines.append(
             f"| {name} | {rate['median']:,.0f} ({rate['lowest']:,.0f}-{rate['highest']:,.0f}) "
-            f"| {milliseconds(row, 'first_token_seconds')} "
-            f"| {', '.join(filter(None, [milliseconds(row, 'gap_seconds_median'), milliseconds(row, 'gap_seconds_95')]))} |"
+            f"| {first} | {', '.join(filter(None, gaps))} |"
         )
     return "\n".join(lines)
 
 
 def milliseconds(row: dict[str, Any], figure: str) -> str:
     """Spell the median of a figure that not all ways have."""
-    return f"{1000 * row[figure]['median']:.0f}" if figure in row else ""
+    return f"{1000 * row[f'{figure}_seconds']['median']:.0f}" if f"{figure}_seconds" in row else ""
 
 
 def main() -> None:

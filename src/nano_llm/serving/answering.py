@@ -16,7 +16,7 @@ from nano_llm.serving.stream import begun_soon, frame, pieces, while_there
 from nano_llm.serving.told import reason
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:  # were it not async, each request would take a thread for it
     """Return what the app of a request serves."""
     service = request.app.state.service
     assert isinstance(service, Service)
