@@ -2,12 +2,11 @@
 
 import { STRENGTHS, boundStrength, curlOf, fragmentOf, requestOf, restore, settingsOf } from './settings.js';
 import { ServerError, getJson, postForEvents } from './stream.js';
-import { Column, Panel, SharedBeginning, counted, element, showChanges, tintOf } from './writing.js';
+import { Column, Panel, SENTIMENTS, SharedBeginning, counted, element, showChanges, tintOf } from './writing.js';
 
 const TICKS = [0, 0.01, 0.05, 0.1, 0.2, 0.4, Math.LN2]; // divergences that the legend names, in nats
 const KEY = 'nano-llm-api-key';
 const LABELS = { neg: 0, pos: 1 };
-const SENTIMENTS = ['negative', 'positive'];
 
 const at = (id) => document.getElementById(id);
 const form = at('ask');
@@ -29,27 +28,21 @@ class Result {
   start({ columns, source, ...rest }) {
     this.started = rest;
     this.source = source;
-    const make = (facts) => new Column(at('column'), facts);
-    const prompts = new Set(columns.map(({ prompt }) => prompt));
-    const isShared = prompts.size === 1;
-    this.columns = columns.map(({ outcome, prompt }) =>
-      make({ outcome, prompt: isShared ? '' : prompt, heading: source ? `counterfactual, ${SENTIMENTS[outcome]}` : undefined }),
-    );
+    const isOfOnePrompt = columns.every(({ prompt }) => prompt === columns[0].prompt);
+    this.columns = columns.map(({ outcome, prompt }) => {
+      const name = source ? `counterfactual, ${SENTIMENTS[outcome]}` : SENTIMENTS[outcome];
+      return new Column(at('column'), outcome, name, isOfOnePrompt ? '' : prompt);
+    });
     this.shared = this.columns.length === 2 ? new SharedBeginning(...this.columns) : null;
-    const all = [...this.columns];
-    if (source) {
-      const outcome = LABELS[source.label];
-      const review = make({ outcome, heading: `review, ${SENTIMENTS[outcome]}` });
-      review.words.textContent = source.text;
-      review.notes.textContent = counted(numWords(source.text), 'word');
-      all.unshift(review);
-    }
-    at('shown-prompt').hidden = !isShared;
-    at('shown-prompt').textContent = [...prompts][0];
+    for (const column of this.columns) column.root.classList.add('growing');
+    const all = source ? [columnOf(source), ...this.columns] : this.columns;
     at('columns').replaceChildren(...all.map((column) => column.root));
+    at('shown-prompt').hidden = !isOfOnePrompt;
+    at('shown-prompt').textContent = columns[0].prompt;
     at('changes').hidden = true;
     at('result').hidden = false;
-    for (const column of this.columns) column.root.classList.add('growing');
+    const isOutOfSight = at('columns').getBoundingClientRect().top > window.innerHeight - 100;
+    if (isOutOfSight) at('status').scrollIntoView();
   }
 
   step({ columns }) {
@@ -70,7 +63,7 @@ class Result {
     told.columns.forEach((facts, place) => this.columns[place].finish(facts));
     if (told.changes) {
       showChanges(at('changes-words'), told.changes);
-      at('changes').hidden = false;
+      at('changes').hidden = told.changes.every(({ kind }) => kind === 'same');
     }
     say(this.source ? inOneLine(told.changes) : whereParted(told.first_divergence));
   }
@@ -93,6 +86,15 @@ class Result {
   }
 }
 
+/** Return the column of a review that was given. */
+function columnOf({ text, label }) {
+  const outcome = LABELS[label];
+  const column = new Column(at('column'), outcome, `review, ${SENTIMENTS[outcome]}`, '');
+  column.words.textContent = text;
+  column.notes.textContent = counted(numWords(text), 'word');
+  return column;
+}
+
 function whereParted(place) {
   return place === null ? 'Done: the texts are the same.' : `Done: the texts part at token ${place + 1}.`;
 }
@@ -105,7 +107,8 @@ function inOneLine(changes) {
   const numOf = (kind) =>
     changes.filter((change) => change.kind === kind).reduce((sum, { text }) => sum + numWords(text), 0);
   const [removed, added] = [numOf('removed'), numOf('added')];
-  return removed + added ? `Done: ${counted(removed, 'word')} taken out, ${counted(added, 'word')} put in.` : 'Done: nothing changed.';
+  if (removed + added === 0) return 'Done: nothing changed.';
+  return `Done: ${counted(removed, 'word')} taken out, ${counted(added, 'word')} put in.`;
 }
 
 async function write() {
@@ -121,6 +124,7 @@ async function write() {
   say('Writing…');
   try {
     for await (const { name, data } of postForEvents('v1/counterfactual', result.request, key(), controller.signal)) {
+      controller.signal.throwIfAborted(); // what had arrived already
       if (name === 'error') throw new ServerError(data.error.message, data.error);
       if (name === 'start') shown = result;
       if (['start', 'step', 'end'].includes(name)) result[name](data);
@@ -193,11 +197,13 @@ function rememberSettings() {
 /** Show what the settings say: the fields of the mode, the numbers of the sliders, what the model cannot do. */
 function showSettings() {
   const { mode, steer } = settingsOf(form);
+  const { topic, prompt } = form.elements;
   for (const part of form.querySelectorAll('[data-mode]')) part.hidden = part.dataset.mode !== mode;
-  for (const output of form.querySelectorAll('output')) output.textContent = form.elements[output.htmlFor].value;
+  for (const value of form.querySelectorAll('[data-of]')) value.textContent = form.elements[value.dataset.of].value;
   at('strength-field').hidden = !(steer in STRENGTHS);
-  form.elements.topic.disabled = mode === 'pair' && form.elements.prompt.value.trim() !== '';
-  form.elements.max_tokens.placeholder = mode === 'pair' ? model.limits.default_tokens ?? '' : 'twice the review';
+  topic.disabled = mode === 'pair' && prompt.value.trim() !== '';
+  prompt.placeholder = model.prompt.replace(` about ${model.topics[0]} `, ` about ${topic.value} `);
+  form.elements.max_tokens.placeholder = mode === 'pair' ? model.limits.default_tokens : 'twice the review';
   const why = whyNot(mode);
   at('unsupported').hidden = why === '';
   at('unsupported').textContent = why;
@@ -208,10 +214,15 @@ function showSettings() {
 function whyNot(mode) {
   if (model.num_heads === 2) return '';
   if (!model.has_outcomes)
-    return 'This model has one head, and its prompt names no sentiment: it knows no outcomes, so there are none to set side by side. Serve one that was trained with model=tarnet.';
-  if (mode === 'pair')
-    return 'This model has one head, so it has no two outcomes to write at once. The counterfactual of a review works; for both outcomes, serve one that was trained with model=tarnet.';
-  return '';
+    return (
+      'This model has one head, and its prompt names no sentiment: it knows no outcomes, so there are none to set ' +
+      'side by side. Serve one that was trained with model=tarnet.'
+    );
+  if (mode === 'review') return '';
+  return (
+    'This model has one head, so it has no two outcomes to write at once. The counterfactual of a review works; for ' +
+    'both outcomes, serve one that was trained with model=tarnet.'
+  );
 }
 
 function showModel({ id, nano_llm: facts }) {
@@ -225,7 +236,6 @@ function showModel({ id, nano_llm: facts }) {
       return row;
     }),
   );
-  at('prompt').placeholder = facts.prompt;
   at('topic').replaceChildren(...facts.topics.map((topic) => element('option', '', topic)));
   at('topic-field').hidden = facts.topics.length === 0;
   at('max_tokens').max = facts.limits.max_tokens;
@@ -319,8 +329,11 @@ function listen() {
   addEventListener('resize', () => panel.place());
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Escape' && running) running.abort();
-    else if (event.key === 'Escape') document.activeElement.closest('[data-place]')?.blur();
-    else if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && !at('write').disabled) write();
+    else if (event.key === 'Escape') document.activeElement?.closest('[data-place]')?.blur();
+    else if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && !form.hidden) {
+      event.preventDefault(); // a field or a button would do the same once more
+      if (!at('write').disabled) write();
+    }
   });
   const columns = at('columns');
   columns.addEventListener('keydown', (event) => event.target.matches('[data-place]') && moveFocus(event));

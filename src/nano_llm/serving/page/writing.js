@@ -1,12 +1,11 @@
 /** Texts in the making: a column each, a span for each token, and a panel with the figures of one token. */
 
-const LN2 = Math.log(2);
-const OUTCOMES = ['negative', 'positive'];
+export const SENTIMENTS = ['negative', 'positive']; // of outcomes 0 and 1
 const ENDS = { stop: 'ended by the model', length: 'cut at the number of tokens asked for' };
 
 /** Return where on the scale a divergence in nats stands, in percent: a square root, as small ones are most. */
 export function tintOf(nats) {
-  return `${(100 * Math.sqrt(Math.min(Math.max(nats / LN2, 0), 1))).toFixed(1)}%`;
+  return `${(100 * Math.sqrt(Math.min(Math.max(nats / Math.LN2, 0), 1))).toFixed(1)}%`;
 }
 
 export function element(tag, className = '', text = '') {
@@ -22,23 +21,23 @@ export function counted(number, noun) {
 
 /** A text and what stands around it. Text is appended, never drawn again. */
 export class Column {
-  constructor(template, { outcome, heading, prompt }) {
+  constructor(template, outcome, name, prompt) {
     this.root = template.content.cloneNode(true).firstElementChild;
     this.words = this.root.querySelector('.words');
     this.ribbon = this.root.querySelector('.ribbon');
     this.notes = this.root.querySelector('.notes');
-    this.tokens = []; // as the server told them
+    this.tokens = [];
     this.spans = [];
     this.waiting = []; // spans and bars that are not yet on the page
     this.root.dataset.outcome = outcome;
     this.root.querySelector('.outcome').textContent = `Y${outcome}`;
-    this.root.querySelector('.heading').textContent = heading ?? OUTCOMES[outcome];
-    this.root.querySelector('.prompt').textContent = prompt ?? '';
+    this.root.querySelector('.heading').textContent = name;
+    this.root.querySelector('.prompt').textContent = prompt;
   }
 
+  /** Take a token, as the server told it. Of one that was redacted or held back, nothing is told but its text. */
   add(token) {
-    const span = element('span', 'token', token.text);
-    span.classList.toggle('redacted', Boolean(token.redacted));
+    const span = element('span', token.redacted ? 'token redacted' : 'token', token.text);
     if (token.p) {
       span.dataset.place = this.tokens.length;
       span.tabIndex = this.tokens.some((earlier) => earlier.p) ? -1 : 0; // Tab goes from text to text
@@ -63,7 +62,8 @@ export class Column {
     if (told.length) {
       const mean = told.reduce((sum, token) => sum + token.js, 0) / told.length;
       const most = told.reduce((best, token) => (token.js > best.js ? token : best));
-      notes.push(`divergence ${mean.toFixed(3)} nats a token, the largest ${most.js.toFixed(3)} at “${spelled(most.text)}”`);
+      const largest = `the largest ${most.js.toFixed(3)} at “${spelled(most.text)}”`;
+      notes.push(`divergence ${mean.toFixed(3)} nats a token, ${largest}`);
     }
     this.notes.textContent = number ? notes.join('; ') : '(no text)';
   }
@@ -139,7 +139,7 @@ function headOf(token, p, head) {
   const isOfTwo = token.p.length > 1;
   const root = element('div', 'head');
   root.dataset.outcome = isOfTwo ? head : '';
-  root.append(figure(isOfTwo ? `Y${head} ${OUTCOMES[head]}` : 'probability', probability(p)));
+  root.append(figure(isOfTwo ? `Y${head} ${SENTIMENTS[head]}` : 'probability', probability(p)));
   const likeliest = element('ol');
   for (const { text, logprob } of token.top?.[head] ?? []) {
     const share = logprob === null ? 0 : Math.exp(logprob);
