@@ -61,12 +61,9 @@ def test_fields_mean_what_they_say(client: TestClient, fields: dict[str, Any], s
 
 
 def test_a_text_ends_at_a_line_feed_unless_told_otherwise(client: TestClient) -> None:
-    begun = "a [REVIEW] the\nfilm"
-    assert "\n" not in generated(client, prompt=begun, seed=1)["output"]
-    texts = [generated(client, seed=seed, no_stop_newline=True, max_tokens=60)["output"] for seed in range(12)]
-    stopped = [generated(client, seed=seed, max_tokens=60)["output"] for seed in range(12)]
-    assert [text.split("\n")[0] for text in texts] == stopped
-    assert any("\n" in text for text in texts)
+    whole = (generated(client, seed=seed, no_stop_newline=True, max_tokens=64) for seed in range(100))
+    seed, text = next((seed, told["output"]) for seed, told in enumerate(whole) if "\n" in told["output"])
+    assert generated(client, seed=seed, max_tokens=64)["output"] == text.split("\n")[0]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The application: all routes over one service, behind its guard."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -56,13 +57,13 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return page["index.html"]
+        return page["index.html"].response()
 
     @app.get("/static/{name}", include_in_schema=False)
     async def static(name: str) -> Response:
         if name not in page:
             raise HTTPException(404)
-        return page[name]
+        return page[name].response()
 
     install(app)
     app.add_exception_handler(ClientGone, _answer_nobody)
@@ -70,14 +71,20 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
     return app
 
 
-def _page() -> dict[str, Response]:
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    media_type: str
+
+    def response(self) -> Response:
+        # Asked for again each time: a newer version may be served at the same place.
+        return Response(self.content, media_type=self.media_type, headers={"Cache-Control": "no-cache"})
+
+
+def _page() -> dict[str, _File]:
     """Return the files of the page by their names."""
-    # Asked for again each time: a newer version may be served at the same place.
-    headers = {"Cache-Control": "no-cache"}
-    return {
-        file.name: Response(file.read_bytes(), media_type=TYPES[Path(file.name).suffix], headers=headers)
-        for file in files("nano_llm.serving").joinpath("page").iterdir()
-    }
+    folder = files("nano_llm.serving").joinpath("page")
+    return {file.name: _File(file.read_bytes(), TYPES[Path(file.name).suffix]) for file in folder.iterdir()}
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:

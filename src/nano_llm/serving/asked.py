@@ -1,27 +1,33 @@
 """What a request asks for, in the terms of `nano_llm.generation`: one commission a choice of its answer."""
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nano_llm.data.clean import clean
 from nano_llm.generation.author import Author, Commission
-from nano_llm.generation.events import EventKeys
-from nano_llm.generation.request import KNOBS, CounterfactualRequest, Pairing, Request, Wanted
-from nano_llm.generation.sampling import Sampling
-from nano_llm.generation.steering import ContrastBase, Steering, SteeringMode
+from nano_llm.generation.request import CounterfactualRequest, Request, Wanted
+from nano_llm.serving.fields import (
+    events_of,
+    num_new_of,
+    pairing_of,
+    sampling_of,
+    seed_of,
+    short,
+    steering_of,
+    stops_of,
+    within,
+)
 from nano_llm.serving.limits import Limits
-from nano_llm.serving.opening import Opening, opening_of_instruction, opening_of_text, opening_of_tokens
-from nano_llm.serving.problem import invalid, too_long, unsupported
+from nano_llm.serving.opening import Opening, opening_of_instruction
+from nano_llm.serving.problem import invalid, unsupported
+from nano_llm.serving.prompts import check_window, opening_of_messages, openings_of_prompt
 from nano_llm.serving.requests import (
     ChatRequest,
     CompletionRequest,
-    ContentPart,
     CounterfactualBody,
     Extension,
     GenerateRequest,
     Knobs,
-    Message,
     Outcome,
     Steer,
     Texts,
@@ -60,15 +66,15 @@ def completion_asked(body: CompletionRequest, author: Author, limits: Limits) ->
         Problem: It cannot be had here.
         RequestError: The model cannot do it.
     """
-    openings = _openings_of_prompt(body.prompt, author, limits)
-    num_new = _num_new(body.max_tokens, limits, "max_tokens")
+    openings = openings_of_prompt(body.prompt, author, limits)
+    num_new = num_new_of(body.max_tokens, limits, "max_tokens", least=0)
     if num_new == 0 and not (body.echo and all(opening.begin for opening in openings)):
         raise invalid(
             "max_tokens: 0 new tokens are taken only with echo and a prompt that has tokens of the review, to be told "
             "of those. Give 1 or more.",
             "max_tokens",
         )
-    top = _within("logprobs", body.logprobs or 0, limits.max_logprobs)
+    top = within("logprobs", body.logprobs or 0, limits.max_logprobs)
     return _texts_asked(body, openings, author, limits, num_new, top)
 
 
@@ -77,13 +83,11 @@ def chat_asked(body: ChatRequest, author: Author, limits: Limits) -> Asked:
     given = {body.max_tokens, body.max_completion_tokens} - {None}
     if len(given) > 1:
         raise invalid("max_tokens and max_completion_tokens mean the same: give one of them.", "max_tokens")
-    num_new = _num_new(next(iter(given), None), limits, "max_completion_tokens")
-    if num_new == 0:
-        raise invalid("max_completion_tokens: give 1 or more.", "max_completion_tokens")
+    num_new = num_new_of(next(iter(given), None), limits, "max_completion_tokens")
     if body.top_logprobs is not None and not body.logprobs:
         raise invalid("top_logprobs are told with logprobs: give `logprobs: true` too.", "top_logprobs")
-    top = _within("top_logprobs", body.top_logprobs or 0, limits.max_logprobs)
-    return _texts_asked(body, [_opening_of_messages(body.messages, limits)], author, limits, num_new, top)
+    top = within("top_logprobs", body.top_logprobs or 0, limits.max_logprobs)
+    return _texts_asked(body, [opening_of_messages(body.messages, limits)], author, limits, num_new, top)
 
 
 def generate_asked(body: GenerateRequest, author: Author, limits: Limits) -> Asked:
@@ -91,11 +95,9 @@ def generate_asked(body: GenerateRequest, author: Author, limits: Limits) -> Ask
     body.refuse_unsupported()
     if body.both_reviews and body.head_id is not None:
         raise invalid("head_id is of one review: leave it out, or both_reviews.", "head_id")
-    opening = opening_of_instruction(_short("prompt", body.prompt or "", limits.max_prompt_chars))
-    _check_window(opening, author, "prompt")
-    num_new = _num_new(body.max_tokens, limits, "max_tokens")
-    if num_new == 0:
-        raise invalid("max_tokens: give 1 or more.", "max_tokens")
+    opening = opening_of_instruction(short("prompt", body.prompt or "", limits.max_prompt_chars))
+    check_window(opening, author, "prompt")
+    num_new = num_new_of(body.max_tokens, limits, "max_tokens")
     outcome: Outcome | None = "both" if body.both_reviews else body.head_id
     knobs = Knobs(
         temperature=0 if body.method == "greedy" else body.temperature,
@@ -104,10 +106,10 @@ def generate_asked(body: GenerateRequest, author: Author, limits: Limits) -> Ask
         repetition_penalty=body.repetition_penalty,
     )
     request = Request(
-        seed=_seed(body.seed),
-        stop=_stops(body.stop_sequence or None, limits, "stop_sequence"),
+        seed=seed_of(body.seed),
+        stop=stops_of(body.stop_sequence or None, limits, "stop_sequence"),
         stop_newline=not body.no_stop_newline,
-        sampling=_sampling(knobs),
+        sampling=sampling_of(knobs),
     )
     where = "both_reviews" if body.both_reviews else "head_id"
     return _asked([opening], request, outcome, where, author, num_new)
@@ -118,23 +120,21 @@ def pair_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Aske
     for name in ("label", "keep_prefix", "similarity"):
         if getattr(body, name) is not None:
             raise invalid(f"{name} is of a review: give its text too, or leave {name} out.", name)
-    opening = opening_of_instruction(_short("prompt", body.prompt or "", limits.max_prompt_chars))
-    begin = _short("begin", body.begin or "", limits.max_prompt_chars)
+    opening = opening_of_instruction(short("prompt", body.prompt or "", limits.max_prompt_chars))
+    begin = short("begin", body.begin or "", limits.max_prompt_chars)
     if begin and opening.begin:
         raise invalid("prompt has text behind [REVIEW], where begin stands: give one of them.", "begin")
     opening = replace(opening, begin=begin or opening.begin)
-    _check_window(opening, author, "prompt")
-    num_new = _num_new(body.max_tokens, limits, "max_tokens")
-    if num_new == 0:
-        raise invalid("max_tokens: give 1 or more.", "max_tokens")
+    check_window(opening, author, "prompt")
+    num_new = num_new_of(body.max_tokens, limits, "max_tokens")
     _check_topic(body.topic, [opening], "topic")
     request = Request(
-        pair=_pairing(body.pair),
-        seed=_seed(body.seed),
+        pair=pairing_of(body.pair),
+        seed=seed_of(body.seed),
         topic=body.topic,
-        sampling=_sampling(body),
-        steering=_steering(body.steer),
-        events=_events(body.events),
+        sampling=sampling_of(body),
+        steering=steering_of(body.steer),
+        events=events_of(body.events),
         num_top=top_asked(body),
     )
     return _asked([opening], request, "both", "prompt", author, num_new, body.steer)
@@ -155,15 +155,13 @@ def review_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Co
     if not author.has_outcomes:
         raise unsupported("This model has one outcome, so no review has another one. Serve one with two.", "text")
     _check_steer(body.steer, author, "steer")
-    text = _short("text", body.text or "", limits.max_review_chars)
+    text = short("text", body.text or "", limits.max_review_chars)
     num_tokens = len(author.tokenizer.encode(clean(text)))
     num_kept = min(body.keep_prefix or 0, num_tokens)
     if body.max_tokens is None:
         num_new = min(2 * num_tokens + 32 - num_kept, limits.max_tokens)
     else:
-        num_new = _num_new(body.max_tokens, limits, "max_tokens")
-    if num_kept + num_new == 0:
-        raise invalid("max_tokens: give 1 or more.", "max_tokens")
+        num_new = num_new_of(body.max_tokens, limits, "max_tokens")
     return CounterfactualRequest(
         text=text,
         label=int(body.label == "pos"),
@@ -172,10 +170,10 @@ def review_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Co
         keep_prefix=body.keep_prefix or 0,
         similarity=1.0 if body.similarity is None else body.similarity,
         num_tokens=num_kept + num_new,
-        seed=_seed(body.seed),
-        sampling=_sampling(body),
-        steering=_steering(body.steer),
-        events=_events(body.events),
+        seed=seed_of(body.seed),
+        sampling=sampling_of(body),
+        steering=steering_of(body.steer),
+        events=events_of(body.events),
         num_top=top_asked(body),
     )
 
@@ -211,14 +209,14 @@ def _texts_asked(
             "n",
         )
     request = Request(
-        pair=_pairing(extension.pair),
+        pair=pairing_of(extension.pair),
         num_texts=num_samples,
-        seed=_seed(body.seed),
+        seed=seed_of(body.seed),
         topic=extension.topic,
-        stop=_stops(body.stop, limits, "stop"),
-        sampling=_sampling(body),
-        steering=_steering(extension.steer),
-        events=_events(extension.events),
+        stop=stops_of(body.stop, limits, "stop"),
+        sampling=sampling_of(body),
+        steering=steering_of(extension.steer),
+        events=events_of(extension.events),
         num_top=max(num_top, extension.top or 0),
     )
     where = "both_reviews" if body.both_reviews else "nano_llm.outcome"
@@ -313,140 +311,3 @@ def _check_steer(steer: Steer | None, author: Author, where: str) -> None:
 def _check_topic(topic: str | None, openings: Sequence[Opening], where: str) -> None:
     if topic is not None and any(opening.prompt is not None for opening in openings):
         raise invalid(f"{where}: a prompt of your own names its topic itself. Give one of them.", where)
-
-
-def _check_window(opening: Opening, author: Author, where: str) -> None:
-    num_tokens = 1 + len(opening.prompt_tokens(author.tokenizer))
-    most = author.writer.contexts.window_length - 2
-    if num_tokens > most:
-        raise too_long(
-            f"{where}: what stands before the review has {num_tokens} tokens, <bos> included; the model's window has "
-            f"room for {most}. Give fewer.",
-            where,
-        )
-
-
-# -------------------------------------------------------------------------------------------- fields
-
-
-def _openings_of_prompt(
-    prompt: str | list[str] | list[int] | list[list[int]] | None, author: Author, limits: Limits
-) -> list[Opening]:
-    """Return the openings of the prompts that a completion has."""
-    prompts: list[str | list[int]] = []
-    if prompt is None or isinstance(prompt, str):
-        prompts = [prompt or ""]
-    elif not prompt:
-        raise invalid("prompt: an empty list asks for no text. Leave it out for the model's own prompt.", "prompt")
-    else:
-        tokens = [item for item in prompt if isinstance(item, int)]
-        prompts = [tokens] if tokens else [item for item in prompt if not isinstance(item, int)]
-    if len(prompts) > limits.max_texts:
-        raise invalid(
-            f"There are {len(prompts)} prompts; at most {limits.max_texts} are taken in one request.", "prompt"
-        )
-    openings = []
-    for one in prompts:
-        if isinstance(one, str):
-            opening = opening_of_text(_short("prompt", one, limits.max_prompt_chars))
-        else:
-            if len(one) > limits.max_prompt_chars:
-                raise too_long(
-                    f"prompt has {len(one)} tokens; at most {limits.max_prompt_chars} are read. Give fewer.", "prompt"
-                )
-            opening = opening_of_tokens(one, author.tokenizer)
-        _check_window(opening, author, "prompt")
-        openings.append(opening)
-    return openings
-
-
-def _opening_of_messages(messages: Sequence[Message], limits: Limits) -> Opening:
-    for message in messages:
-        message.refuse_unsupported()
-    roles = [message.role for message in messages]
-    if roles not in (["user"], ["user", "assistant"]):
-        raise unsupported(
-            f"messages of {', '.join(roles)}: models are trained on one instruction and its review. Give one message "
-            "of the user and, if the review is to begin with something, one of the assistant behind it.",
-            "messages",
-        )
-    instruction, *begin = [_short("messages", _content(message), limits.max_prompt_chars) for message in messages]
-    opening = opening_of_instruction(instruction)
-    if opening.begin and begin:
-        raise invalid(
-            "messages: the user's has text behind [REVIEW], where the assistant's stands: give one of them.", "messages"
-        )
-    return replace(opening, begin=begin[0]) if begin else opening
-
-
-def _content(message: Message) -> str:
-    content = message.content or ""
-    if isinstance(content, str):
-        return content
-    return "".join([_text_of(part) for part in content])
-
-
-def _text_of(part: ContentPart) -> str:
-    if part.type != "text" or part.text is None:
-        raise unsupported(
-            f'messages: a part of type {part.type!r:.40} cannot be read; give {{"type": "text", "text": ...}}.',
-            "messages",
-        )
-    return part.text
-
-
-def _short(name: str, text: str, most: int) -> str:
-    if len(text) > most:
-        raise too_long(f"{name} has {len(text)} characters; at most {most} are read. Give fewer.", name)
-    return text
-
-
-def _within(name: str, number: int, most: int) -> int:
-    if number > most:
-        raise invalid(f"{name}={number}: at most {most} are told beside each token. Give fewer.", name)
-    return number
-
-
-def _num_new(given: int | None, limits: Limits, name: str) -> int:
-    number = min(limits.default_tokens, limits.max_tokens) if given is None else given
-    if number > limits.max_tokens:
-        raise too_long(f"{name}={number}: a text has at most {limits.max_tokens} new tokens. Give fewer.", name)
-    return number
-
-
-def _stops(stop: str | list[str] | None, limits: Limits, name: str) -> tuple[str, ...]:
-    stops = [stop] if isinstance(stop, str) else stop or []
-    if len(stops) > limits.max_stops:
-        raise invalid(
-            f"{name}: there are {len(stops)} stop strings; at most {limits.max_stops} are searched for.", name
-        )
-    return tuple(stops)
-
-
-def _seed(given: int | None) -> int:
-    # No more than what a float holds: readers of JSON in a browser have no other number.
-    return secrets.randbelow(1 << 53) if given is None else given
-
-
-def _sampling(knobs: Knobs) -> Sampling:
-    return Sampling(**knobs.model_dump(include=set(KNOBS), exclude_none=True))
-
-
-def _steering(steer: Steer | None) -> Steering:
-    if steer is None:
-        return Steering()
-    return Steering(
-        mode=SteeringMode(steer.mode),
-        strength=steer.strength,
-        base=ContrastBase(steer.base or "head"),
-        plausibility=steer.plausibility or 0.0,
-        posterior_scale=1.0 if steer.posterior_scale is None else steer.posterior_scale,
-    )
-
-
-def _pairing(pair: str | None) -> Pairing:
-    return Pairing(pair or "coupled")
-
-
-def _events(events: str | None) -> EventKeys:
-    return EventKeys(events or "event")

@@ -1,6 +1,7 @@
 """A model that is served."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from nano_llm.generation.author import Author
 from nano_llm.serving.engine import Engine
@@ -9,7 +10,7 @@ from nano_llm.serving.problem import model_not_found
 from nano_llm.serving.spelling import Spelling
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Service:
     """One model, its engine, and what its clients may ask for."""
 
@@ -26,7 +27,7 @@ class Service:
     censored: bool
     """Whether listed words are redacted."""
 
-    @property
+    @cached_property
     def spelling(self) -> Spelling:
         """How clients see single tokens."""
         return Spelling(self.author.tokenizer, censored=self.censored)
