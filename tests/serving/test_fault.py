@@ -12,7 +12,7 @@ def failing(secret: str) -> None:
 
 def test_a_trace_tells_kinds_and_places_and_no_words() -> None:
     try:
-        failing("a prompt")
+        failing(" ".join(["a", "prompt"]))  # the lines of the source are told
     except RuntimeError as error:
         told = trace_without_message(error)
     assert told.startswith("RuntimeError\n")
