@@ -33,10 +33,11 @@ format: $(INSTALLED)  ## rewrite the code in the project's style
 table512: $(INSTALLED)  ## the reference's table, beside its published figures (a GPU; resumable, see experiments/table512)
 	$(BIN)/nano-llm run -m experiment=table512 $(ARGS)
 
-bench: $(INSTALLED)  ## measure training and decoding speed beside GPT-2 of the same dimensions, and what a sweep costs
+bench: $(INSTALLED)  ## measure training and decoding beside GPT-2 of the same dimensions, serving, and what a sweep costs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python experiments/bench/train.py
 	$(BIN)/python experiments/bench/decode.py
+	$(BIN)/python experiments/bench/serve.py
 	$(BIN)/python experiments/bench/sweep.py
 
 clean:  ## remove the environment and caches; outputs/ stays

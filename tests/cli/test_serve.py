@@ -80,6 +80,17 @@ def test_it_says_where_it_is(served: Served) -> None:
     assert served.status("/health") == served.status("/") == 200
 
 
+def test_no_request_may_ask_for_more_texts_than_rows_and_queue_hold(two_heads: Path) -> None:
+    """It would be told to ask again, for ever."""
+    server = Served(two_heads, "--rows", "2", "--queue", "1")
+    try:
+        for num, status in ((4, 400), (3, 200)):
+            with server.asked("POST", "/v1/completions", {"n": num, "max_tokens": 1}) as response:
+                assert response.status == status
+    finally:
+        server.kill()
+
+
 def test_it_needs_the_key_of_its_environment(
     served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

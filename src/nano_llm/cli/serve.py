@@ -33,7 +33,13 @@ def main(arguments: Sequence[str]) -> int:
     manifest = folder / "manifest.json"
     with bind(given.host, given.port, has_key=bool(keys)) as listener:
         author = open_author(given, given.rows)
-        limits = Limits(num_waiting=given.queue, seconds=given.deadline, grace_seconds=given.grace)
+        limits = Limits(
+            # What the queue could never take is no overload.
+            max_texts=min(Limits().max_texts, given.rows + given.queue),
+            num_waiting=given.queue,
+            seconds=given.deadline,
+            grace_seconds=given.grace,
+        )
         service = Service(
             author=author,
             engine=Engine(author, num_waiting=limits.num_waiting),
