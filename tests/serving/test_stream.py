@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
@@ -103,6 +104,32 @@ def test_texts_that_wait_are_given_up_when_their_client_leaves(path: str) -> Non
         gate.open()
         assert running.getresponse().status == 200
         running.close()
+
+
+def test_two_hundred_streams_that_are_cut_off_leave_nothing_behind() -> None:
+    with served(open_author("model=tarnet", num_rows=8)) as service, listening(service) as url:
+        threads = set(threading.enumerate())
+        cut = []
+        for number in range(200):
+            connection = post(
+                url, PATHS[number % 3], body_of(PATHS[number % 3], is_streamed=True) | {"max_tokens": 1000}
+            )
+            answer = connection.getresponse()
+            if answer.status == 200:
+                assert answer.readline()
+            cut.append((answer, connection))
+            if number % 5 == 4:  # some are running then, and some wait
+                for answer, connection in cut:
+                    answer.close()
+                    connection.close()
+                cut = []
+        quick = post(url, "/v1/completions", {"prompt": "", "max_tokens": 2, "seed": 1})
+        answer = quick.getresponse()
+        assert (answer.status, len(json.loads(answer.read())["choices"])) == (200, 1)
+        quick.close()
+        wait_until(lambda: service.engine.num_running == service.engine.num_waiting == 0)
+        assert service.author.writer.num_free == 8
+        assert set(threading.enumerate()) == threads
 
 
 def test_a_client_that_waits_is_told_that_somebody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

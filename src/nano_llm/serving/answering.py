@@ -16,8 +16,9 @@ from nano_llm.serving.stream import begun_soon, frame, pieces, while_there
 from nano_llm.serving.told import reason
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """Return what the app of a request serves."""
+    # Dependencies that are plain functions would be called in another thread.
     service = request.app.state.service
     assert isinstance(service, Service)
     return service
