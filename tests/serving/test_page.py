@@ -18,14 +18,14 @@ from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
 import pytest
-from authors import Gate, gated, open_author
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
-from servers import listening, open_byte_author, served
 
 from nano_llm.generation.author import Author
 from nano_llm.generation.request import Request
 from nano_llm.serving.engine import Engine
 from nano_llm.serving.limits import Limits
+from serving.authors import Gate, gated, open_author
+from serving.servers import listening, open_byte_author, served
 
 CHROMIUM = os.environ.get("NANO_LLM_CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = [

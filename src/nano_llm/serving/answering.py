@@ -16,9 +16,8 @@ from nano_llm.serving.stream import begun_soon, frame, pieces, while_there
 from nano_llm.serving.told import reason
 
 
-async def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:  # were it not async, each request would take a thread for it
     """Return what the app of a request serves."""
-    # Dependencies that are plain functions would be called in another thread.
     service = request.app.state.service
     assert isinstance(service, Service)
     return service

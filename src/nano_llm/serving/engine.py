@@ -17,8 +17,9 @@ from nano_llm.generation.author import Author, Commission
 from nano_llm.generation.piece import Follower, Piece
 from nano_llm.generation.request import CounterfactualRequest
 from nano_llm.generation.writer import Draft
+from nano_llm.serving.fault import trace_without_message
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _MOST_BEGUN = 8  # texts between two steps, so that long prompts hold up the texts that are being written only briefly
 
@@ -232,8 +233,8 @@ class Engine:
                 self._begin()
                 if self._writing:
                     self._step()
-        except Exception:
-            logger.exception("The model's thread has died")
+        except Exception as error:
+            log.critical("The model's thread has died: %s", trace_without_message(error))
             reason = ModelFailed()
         finally:
             for job in self._current_jobs():
@@ -327,7 +328,7 @@ class Engine:
                 job.ticket.send(None)
 
     def _fail(self, jobs: set[_Job], error: Exception) -> None:
-        logger.error("The model failed", exc_info=error)
+        log.error("The model failed: %s", trace_without_message(error))
         for job in jobs:
             self._end(job, ModelFailed())
 

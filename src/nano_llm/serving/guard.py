@@ -4,7 +4,6 @@ import asyncio
 import hmac
 import logging
 import re
-import traceback
 import uuid
 from collections.abc import Sequence
 from time import monotonic
@@ -15,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nano_llm.serving.fault import trace_without_message
 from nano_llm.serving.gauges import Gauges
 from nano_llm.serving.problem import Problem, body_too_large, internal_error, invalid_api_key, invalid_host
 
@@ -174,16 +174,6 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers.update(SECURITY_HEADERS | {"X-Request-Id": self.request_id})
         await self._send(message)
-
-
-def trace_without_message(error: BaseException) -> str:
-    """Return where an error came from, without its words: they may quote a prompt."""
-    causes: list[str] = []
-    seen: BaseException | None = error
-    while seen is not None:
-        causes.append(f"{type(seen).__name__}\n{''.join(traceback.format_tb(seen.__traceback__))}")
-        seen = seen.__cause__ or seen.__context__
-    return "from ".join(causes)
 
 
 def _request_id(given: str | None) -> str:
