@@ -115,6 +115,22 @@ def test_topics_are_those_of_the_corpus() -> None:
     assert refused.value.param == "nano_llm.topic"
 
 
+def test_one_law_has_no_outcome_to_choose() -> None:
+    author = open_byte_author("model=vanilla", "data.conditioning=command")
+    (commission,) = completion_asked(CompletionRequest(), author, LIMITS).commissions
+    assert commission.outcome is None
+    for outcome in (0, 1, "both", "mixture"):
+        body = CompletionRequest.model_validate({"nano_llm": {"outcome": outcome}})
+        with pytest.raises(Problem, match=r"nano_llm\.outcome: this model has one head") as refused:
+            completion_asked(body, author, LIMITS)
+        assert refused.value.code == "unsupported"
+    with pytest.raises(Problem, match="one outcome"):
+        review_asked(CounterfactualBody(text="the film", label="neg"), author, LIMITS)
+    assert generate_asked(GenerateRequest(), author, LIMITS).num_outcomes == 1
+    with pytest.raises(Problem, match="both_reviews: this model has one head"):
+        generate_asked(GenerateRequest(both_reviews=True), author, LIMITS)
+
+
 def test_the_space_behind_a_prompt_is_not_taken_for_text_of_the_review(author: Author) -> None:
     texts = ["a [REVIEW]", "a [REVIEW] "]
     one, other = (completion_asked(CompletionRequest(prompt=text), author, LIMITS) for text in texts)

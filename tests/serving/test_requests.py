@@ -20,7 +20,8 @@ def test_null_is_as_good_as_absent(body: Any) -> None:
     ("fields", "message"),
     [
         ({"stream": 0}, "valid boolean"),
-        ({"n": 1.0}, "valid integer"),
+        ({"n": 1.5}, "valid integer"),
+        ({"n": float("inf")}, "valid integer|finite"),
         ({"n": True}, "valid integer"),
         ({"temperature": "1"}, "valid number"),
         ({"temperature": float("nan")}, "finite"),
@@ -42,6 +43,10 @@ def test_values_that_are_merely_alike_are_refused(fields: dict[str, Any], messag
 
 def test_whole_numbers_are_numbers() -> None:
     assert CompletionRequest.model_validate({"temperature": 1}).temperature == 1
+    assert CompletionRequest.model_validate({"n": 2.0, "prompt": [[3.0]]}).model_dump(include={"n", "prompt"}) == {
+        "n": 2,
+        "prompt": [[3]],
+    }
 
 
 @pytest.mark.parametrize(

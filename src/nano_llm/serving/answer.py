@@ -81,6 +81,8 @@ class Facts:
 class Answer(Protocol):
     """An answer in one of the forms, which hears of each choice what is new."""
 
+    facts: Facts
+
     def opening_chunks(self) -> Sequence[BaseModel]:
         """Return the events before the model writes."""
 
@@ -98,7 +100,7 @@ class CompletionAnswer:
     """The answer to a request for completions."""
 
     def __init__(self, facts: Facts, body: CompletionRequest) -> None:
-        self._facts = facts
+        self.facts = facts
         self._num_top = body.logprobs
         self._echoes = bool(body.echo)
         self._repeated = [
@@ -118,16 +120,16 @@ class CompletionAnswer:
             self._num_open -= 1
             end = self._chunk(place, News("", finish=news.finish))
             if self._num_open == 0:
-                end.nano_llm = self._facts.answer_extension()
+                end.nano_llm = self.facts.answer_extension()
             chunks.append(end)
         return chunks
 
     def usage_chunk(self) -> Completion | None:
         """Return the usage, if it is to be told."""
-        if not self._facts.includes_usage:
+        if not self.facts.includes_usage:
             return None
         chunk = self._completion([])
-        chunk.usage = self._facts.usage()
+        chunk.usage = self.facts.usage()
         return chunk
 
     def whole(self, news: Sequence[News]) -> Completion:
@@ -138,22 +140,22 @@ class CompletionAnswer:
                 for place, (repeated, one) in enumerate(zip(self._repeated, news, strict=True))
             ]
         )
-        completion.usage = self._facts.usage()
-        completion.nano_llm = self._facts.answer_extension()
+        completion.usage = self.facts.usage()
+        completion.nano_llm = self.facts.answer_extension()
         return completion
 
     def _chunk(self, place: int, news: News) -> Completion:
         chunk = self._completion([self._choice(place, news)])
-        if self._facts.includes_usage:
+        if self.facts.includes_usage:
             chunk.usage = None
         return chunk
 
     def _completion(self, choices: list[CompletionChoice]) -> Completion:
         return Completion(
-            id=f"cmpl-{self._facts.key}",
+            id=f"cmpl-{self.facts.key}",
             object="text_completion",
-            created=self._facts.created,
-            model=self._facts.service.name,
+            created=self.facts.created,
+            model=self.facts.service.name,
             choices=choices,
         )
 
@@ -164,7 +166,7 @@ class CompletionAnswer:
             logprobs=self._logprobs(place, news),
             finish_reason=None if news.finish is None else reason(news.finish),
         )
-        extension = self._facts.choice_extension(place, news)
+        extension = self.facts.choice_extension(place, news)
         if extension is not None:
             choice.nano_llm = extension
         return choice
@@ -172,7 +174,7 @@ class CompletionAnswer:
     def _logprobs(self, place: int, news: News) -> CompletionLogprobs | None:
         if self._num_top is None:
             return None
-        choice, spelling = self._facts.choices[place], self._facts.service.spelling
+        choice, spelling = self.facts.choices[place], self.facts.service.spelling
         # Harnesses that score a text by its echo ask for one new token and drop the last entry, so there must be one.
         end = choice.num_chars if self._echoes and news.finish is Finish.end and choice.is_ended_by_token else None
         return completion_logprobs(news, self._num_top, spelling, end_offset=end)
@@ -182,14 +184,14 @@ class ChatAnswer:
     """The answer to a chat."""
 
     def __init__(self, facts: Facts, body: ChatRequest) -> None:
-        self._facts = facts
+        self.facts = facts
         self._num_top = (body.top_logprobs or 0) if body.logprobs else None
         self._num_open = len(facts.choices)
 
     def opening_chunks(self) -> list[ChatChunk]:
         """Return whose message each choice is."""
         delta = ChatDelta(role="assistant", content="")
-        return [self._chunk(place, delta, NOTHING) for place in range(len(self._facts.choices))]
+        return [self._chunk(place, delta, NOTHING) for place in range(len(self.facts.choices))]
 
     def chunks(self, place: int, news: News) -> list[ChatChunk]:
         """Return what is new of a choice, and apart from it its end."""
@@ -200,16 +202,16 @@ class ChatAnswer:
             self._num_open -= 1
             end = self._chunk(place, ChatDelta(), News("", finish=news.finish))
             if self._num_open == 0:
-                end.nano_llm = self._facts.answer_extension()
+                end.nano_llm = self.facts.answer_extension()
             chunks.append(end)
         return chunks
 
     def usage_chunk(self) -> ChatChunk | None:
         """Return the usage, if it is to be told."""
-        if not self._facts.includes_usage:
+        if not self.facts.includes_usage:
             return None
         chunk = self._chat_chunk([])
-        chunk.usage = self._facts.usage()
+        chunk.usage = self.facts.usage()
         return chunk
 
     def whole(self, news: Sequence[News]) -> ChatCompletion:
@@ -217,16 +219,16 @@ class ChatAnswer:
         return ChatCompletion(
             id=self._id,
             object="chat.completion",
-            created=self._facts.created,
-            model=self._facts.service.name,
+            created=self.facts.created,
+            model=self.facts.service.name,
             choices=[self._choice(place, one) for place, one in enumerate(news)],
-            usage=self._facts.usage(),
-            nano_llm=self._facts.answer_extension(),
+            usage=self.facts.usage(),
+            nano_llm=self.facts.answer_extension(),
         )
 
     @property
     def _id(self) -> str:
-        return f"chatcmpl-{self._facts.key}"
+        return f"chatcmpl-{self.facts.key}"
 
     def _chunk(self, place: int, delta: ChatDelta, news: News) -> ChatChunk:
         choice = ChatChunkChoice(
@@ -235,11 +237,11 @@ class ChatAnswer:
             logprobs=self._logprobs(news) if news.shown else None,
             finish_reason=None if news.finish is None else reason(news.finish),
         )
-        extension = self._facts.choice_extension(place, news)
+        extension = self.facts.choice_extension(place, news)
         if extension is not None:
             choice.nano_llm = extension
         chunk = self._chat_chunk([choice])
-        if self._facts.includes_usage:
+        if self.facts.includes_usage:
             chunk.usage = None
         return chunk
 
@@ -247,8 +249,8 @@ class ChatAnswer:
         return ChatChunk(
             id=self._id,
             object="chat.completion.chunk",
-            created=self._facts.created,
-            model=self._facts.service.name,
+            created=self.facts.created,
+            model=self.facts.service.name,
             choices=choices,
         )
 
@@ -259,8 +261,8 @@ class ChatAnswer:
             message=ChatMessage(role="assistant", content=news.text, refusal=None),
             logprobs=self._logprobs(news),
             finish_reason=reason(news.finish),
-            nano_llm=self._facts.choice_extension(place, news),
+            nano_llm=self.facts.choice_extension(place, news),
         )
 
     def _logprobs(self, news: News) -> ChatLogprobs | None:
-        return None if self._num_top is None else chat_logprobs(news, self._num_top, self._facts.service.spelling)
+        return None if self._num_top is None else chat_logprobs(news, self._num_top, self.facts.service.spelling)

@@ -71,7 +71,7 @@ def _facts(service: Service, body: Texts, asked: Asked, choices: Sequence[Choice
 
 
 async def _answer(request: Request, body: Texts, asked: Asked, choices: Sequence[Choice], answer: Answer) -> Response:
-    service, gauges = await service_of(request), gauges_of(request)
+    service, gauges = answer.facts.service, gauges_of(request)
     watch = gauges.watch()
     ticket = admitted(lambda: service.engine.submit(asked.commissions, seconds=service.limits.seconds), gauges)
     gauges.read(asked.num_prompt_tokens)

@@ -54,6 +54,14 @@ Characters = Annotated[str, AfterValidator(_encodable)]
 """Text that UTF-8 can hold; JSON can spell some that it cannot."""
 
 
+def _whole(value: object) -> object:
+    """Return a number without a fraction as a whole one: to JSON, 5.0 is 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
 def _no_flag(value: object) -> object:
     # To a choice of numbers, true is 1.
     if isinstance(value, bool):
@@ -97,13 +105,13 @@ def _is_same(value: object, known: object) -> bool:
 # ------------------------------------------------------------------------------------------- parts
 
 Model = Annotated[Characters | None, Field(description="Id of the model, see GET /v1/models; may be left out.")]
-TokenId = Annotated[int, Field(ge=0)]
+TokenId = Annotated[Whole, Field(ge=0)]
 Prompt = Annotated[
     Characters | list[Characters] | list[TokenId] | list[list[TokenId]],
     one_of("a text, a list of texts, a list of token ids, or a list of such lists"),
 ]
 Stop = Annotated[Characters | list[Characters], one_of("a text or a list of texts")]
-MaxTokens = Annotated[int | None, Field(ge=0, description="Most new tokens of each text; the server has a default.")]
+MaxTokens = Annotated[Whole | None, Field(ge=0, description="Most new tokens of each text; the server has a default.")]
 Outcome = Annotated[Literal[0, 1, "both", "mixture"], BeforeValidator(_no_flag), one_of('0, 1, "both" or "mixture"')]
 HeadId = Annotated[Literal[0, 1], BeforeValidator(_no_flag), one_of("0 or 1")]
 
@@ -115,10 +123,10 @@ class Knobs(Body):
         default=None, gt=0, le=1000, description="Power of the probability of tokens that the text has; 1 is off."
     )
     temperature: float | None = Field(default=None, ge=0, description="0 takes the likeliest token; default 1.")
-    top_k: int | None = Field(default=None, ge=0, description="Only so many likeliest tokens; 0 cuts nothing.")
+    top_k: Whole | None = Field(default=None, ge=0, description="Only so many likeliest tokens; 0 cuts nothing.")
     top_p: float | None = Field(default=None, gt=0, le=1, description="1 cuts nothing.")
     min_p: float | None = Field(default=None, ge=0, le=1, description="Least share of the likeliest; 0 is off.")
-    seed: int | None = Field(
+    seed: Whole | None = Field(
         default=None, ge=0, le=MAX_SEED, description="The same seed gives the same texts; drawn and told if absent."
     )
 
@@ -150,7 +158,7 @@ class Extension(Body):
     topic: Characters | None = Field(default=None, description="What the training prompt names, where it does.")
     events: Literal["event", "position"] | None = Field(default=None, description="What noise is keyed by.")
     trace: bool | None = Field(default=None, description="Tell of each token what the heads said.")
-    top: int | None = Field(default=None, ge=0, le=MAX_TOP, description="Likeliest tokens of each head in the trace.")
+    top: Whole | None = Field(default=None, ge=0, le=MAX_TOP, description="Likeliest tokens of each head in the trace.")
 
 
 class StreamOptions(Body):
@@ -164,7 +172,7 @@ class Texts(Knobs):
     """What requests for completions and for chat completions have in common."""
 
     model: Model = None
-    n: int | None = Field(default=None, ge=1, description="Samples; with both outcomes there are two choices each.")
+    n: Whole | None = Field(default=None, ge=1, description="Samples; with both outcomes there are two choices each.")
     stop: Stop | None = Field(default=None, description="Texts that end a choice and are no part of it.")
     stream: bool | None = Field(default=None, description="Answer in server-sent events, as text comes.")
     stream_options: StreamOptions | None = None
@@ -190,7 +198,7 @@ class CompletionRequest(Texts):
     )
     max_tokens: MaxTokens = None
     echo: bool | None = Field(default=None, description="Let the text begin with the prompt.")
-    logprobs: int | None = Field(
+    logprobs: Whole | None = Field(
         default=None, ge=0, description="Likeliest tokens told beside each token; 0 tells the token's own alone."
     )
     suffix: Any = neutral("")
@@ -235,7 +243,7 @@ class ChatRequest(Texts):
     max_tokens: MaxTokens = None
     max_completion_tokens: MaxTokens = None
     logprobs: bool | None = Field(default=None, description="Tell the log-probability of each token.")
-    top_logprobs: int | None = Field(default=None, ge=0, description="Likeliest tokens told beside each token.")
+    top_logprobs: Whole | None = Field(default=None, ge=0, description="Likeliest tokens told beside each token.")
     audio: Any = neutral()
     function_call: Any = neutral("none", "auto")
     functions: Any = neutral([])
@@ -270,14 +278,14 @@ class CounterfactualBody(Knobs):
     )
     text: Characters | None = Field(default=None, description="A review.", examples=["A dull film."])
     label: Literal["neg", "pos"] | None = Field(default=None, description="The sentiment of the review.")
-    keep_prefix: int | None = Field(default=None, ge=0, description="Tokens of the review that stay.")
+    keep_prefix: Whole | None = Field(default=None, ge=0, description="Tokens of the review that stay.")
     similarity: float | None = Field(
         default=None, ge=0, le=1, description="Share of events that keep the review's noise; default 1, hindsight."
     )
     max_tokens: MaxTokens = None
     events: Literal["event", "position"] | None = Field(default=None, description="What noise is keyed by.")
     steer: Steer | None = None
-    top: int | None = Field(default=None, ge=0, le=MAX_TOP, description="Likeliest tokens of each head; default 5.")
+    top: Whole | None = Field(default=None, ge=0, le=MAX_TOP, description="Likeliest tokens of each head; default 5.")
 
 
 class GenerateRequest(Body):
@@ -298,12 +306,12 @@ class GenerateRequest(Body):
         description="`greedy` takes the likeliest token, `top_k` reads top_k alone and `top_p` top_p alone; absent: "
         "both are read.",
     )
-    top_k: int | None = Field(default=None, ge=0, description="0 cuts nothing.")
+    top_k: Whole | None = Field(default=None, ge=0, description="0 cuts nothing.")
     top_p: float | None = Field(default=None, gt=0, le=1, description="1 cuts nothing.")
     temperature: float | None = Field(default=None, ge=0, description="0 takes the likeliest token; default 1.")
     repetition_penalty: float | None = Field(default=None, gt=0, le=1000, description="1 is off.")
     stop_sequence: Characters | None = Field(default=None, description="Ends the text, and is no part of it.")
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="The same seed gives the same text.")
+    seed: Whole | None = Field(default=None, ge=0, le=MAX_SEED, description="The same seed gives the same text.")
     no_stop_newline: bool | None = Field(default=None, description="Do not end the text at a line feed.")
     no_sanitize: bool | None = Field(default=None, description="Taken, and not used: text is never sanitized.")
     no_censor: bool | None = Field(
