@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from nano_llm.cli.asking import KEY_VARIABLE, add_model, find_checkpoint, open_author
 from nano_llm.errors import RequestError
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     given.run = str(folder)
     manifest = folder / "manifest.json"
     with bind(given.host, given.port, has_key=bool(keys)) as listener:
-        author = open_author(given, given.rows)
+        thread = ThreadPoolExecutor(1)
+        author = thread.submit(open_author, given, given.rows).result()
         limits = Limits(
             # What the queue could never take is no overload.
             max_texts=min(Limits().max_texts, given.rows + given.queue),
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         service = Service(
             author=author,
-            engine=Engine(author, num_waiting=limits.num_waiting),
+            engine=Engine(author, num_waiting=limits.num_waiting, thread=thread),
             limits=limits,
             name=given.name or _name_of_run(locate(given.run, given.outputs).folder.resolve().parts),
             fingerprint=sha256(manifest),
