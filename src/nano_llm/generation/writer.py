@@ -125,11 +125,9 @@ class Writer:
         starts = list(dict.fromkeys((order.prompt, order.begin) for order in orders))
         begun = []
         try:
-            contexts = dict(zip(starts, self.contexts.open(starts), strict=True))
-            begin_laws = {start: self.contexts.laws(*start) for start in starts if start[1]}
+            opened = dict(zip(starts, zip(*self.contexts.open(starts), strict=True), strict=True))
             for order in orders:
-                start = order.prompt, order.begin
-                begun.append(self._draft(order, contexts[start], begin_laws.get(start, ())))
+                begun.append(self._draft(order, *opened[order.prompt, order.begin]))
             self._open += [draft for draft in begun if draft.finish is None]
         finally:
             self._close_unused()
