@@ -92,7 +92,7 @@ def test_along_a_text_is_next_and_follow_by_turns(steering: Steering) -> None:
     for log_p_KV, token, found_V in zip(log_p_TKV, tokens, found_TV, strict=True):
         np.testing.assert_array_equal(stepping.next(log_p_KV), found_V)
         np.testing.assert_array_equal(stepping.next(log_p_KV), found_V)  # looking changes nothing
-        stepping.follow(token, log_p_KV)
+        stepping.follow(token, log_p_KV[:, token].tolist())
     assert (along.llr, along.seen) == (stepping.llr, stepping.seen)
 
 
@@ -103,7 +103,7 @@ def test_rules_come_before_knobs_and_read_the_text_so_far() -> None:
     for t, (log_p_KV, token) in enumerate(zip(log_p_TKV, tokens, strict=True)):
         expected_V = shape(steer(log_p_KV, 0, llr, steering), sampling, ALLOWED_V, tokens[:t])
         np.testing.assert_array_equal(law.next(log_p_KV), expected_V)
-        law.follow(token, log_p_KV)
+        law.follow(token, log_p_KV[:, token].tolist())
         llr += float(log_p_KV[1, token] - log_p_KV[0, token])
 
 

@@ -3,10 +3,13 @@
 import asyncio
 import re
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import TypeVar
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import pytest
 
@@ -14,7 +17,8 @@ from nano_llm.errors import RequestError
 from nano_llm.generation.author import Author, Commission
 from nano_llm.generation.piece import Piece
 from nano_llm.generation.request import CounterfactualRequest, Request
-from nano_llm.generation.writer import Finish
+from nano_llm.generation.writer import Draft, Finish, Order
+from nano_llm.serving import engine as engine_module
 from nano_llm.serving.engine import Closing, Engine, ModelFailed, Overdue, Overloaded, Ticket
 from serving.authors import gated, open_author
 
@@ -212,17 +216,18 @@ def test_hundreds_of_abandoned_requests_leave_nothing_behind() -> None:
     run(scenario)
 
 
-def test_a_request_ends_when_its_time_is_over_waiting_or_not() -> None:
+def test_a_request_ends_when_its_time_is_over_waiting_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     author = shared_author()
 
     async def scenario() -> None:
         with gated(author) as gate:
             async with running(author) as engine:
-                slow = engine.submit(asked(0, num_texts=2), seconds=0.05)
-                late = engine.submit(asked(1), seconds=0.05)
-                patient = engine.submit(asked(2), seconds=LONG)
+                slow = engine.submit(asked(0, num_texts=2), seconds=LONG)
+                late = engine.submit(asked(1), seconds=LONG)
+                patient = engine.submit(asked(2), seconds=10 * LONG)
                 await slow.begun()
-                await asyncio.sleep(0.06)
+                later = time.monotonic() + 2 * LONG
+                monkeypatch.setattr(engine_module, "time", SimpleNamespace(monotonic=lambda: later))
                 gate.open()
                 with pytest.raises(Overdue):
                     async for _ in slow:
@@ -354,13 +359,111 @@ def test_an_engine_whose_thread_has_died_says_so(
         ticket = engine.submit(author.commissions(Request(num_texts=1)), seconds=LONG)
         with pytest.raises(ModelFailed):
             await ticket.begun()
-        await until(lambda: not engine.is_alive)
+        assert not engine.is_alive
         assert not engine.is_open
-        with pytest.raises(Closing):
+        with pytest.raises(ModelFailed):
             engine.submit(author.commissions(Request(num_texts=1)), seconds=LONG)
+        engine.close()
 
     run(scenario)
     assert re.search("has died: RuntimeError(.|\n)*in broken", caplog.text)
+
+
+def test_all_clients_are_told_if_nothing_of_the_writer_works_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    author = open_author("model=tarnet", num_rows=2)
+    is_lost = threading.Event()
+
+    def broken(*_: object) -> Any:
+        is_lost.wait()
+        raise RuntimeError("the device is lost")
+
+    async def scenario() -> None:
+        author.writer.step = author.writer.cancel = broken  # type: ignore[method-assign]
+        engine = Engine(author, num_waiting=6)
+        engine.start()
+        begun, *others = (engine.submit(author.commissions(Request(seed=seed)), seconds=LONG) for seed in range(4))
+        await begun.begun()
+        is_lost.set()
+        with pytest.raises(ModelFailed):
+            await texts_of_begun(begun)
+        for ticket in others:
+            with pytest.raises(ModelFailed):
+                await ticket.begun()
+        assert (engine.is_alive, engine.is_open, engine.num_running, engine.num_waiting) == (False, False, 0, 0)
+        engine.close()
+
+    run(scenario)
+    assert "has died" in caplog.text
+
+
+def test_an_error_at_the_beginning_of_a_text_is_none_of_those_that_begin_with_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    author = shared_author()
+    begin = author.writer.begin
+    bad = asked(1)
+
+    def failing(orders: Sequence[Order]) -> list[Draft]:
+        if any(order == bad[0].order for order in orders):
+            raise RuntimeError("no such prompt")
+        return begin(orders)
+
+    async def scenario() -> None:
+        with gated(author) as gate:
+            async with running(author) as engine:
+                monkeypatch.setattr(author.writer, "begin", failing)
+                tickets = [engine.submit(commissions, seconds=LONG) for commissions in (asked(0), bad, asked(2))]
+                gate.open()
+                for ticket in (tickets[0], tickets[2]):
+                    assert len(await texts_of(ticket)) == 2
+                with pytest.raises(ModelFailed):
+                    await texts_of(tickets[1])
+
+    run(scenario)
+
+
+def test_texts_that_are_written_wait_for_no_more_than_some_long_beginnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    author = open_author("model=tarnet", num_rows=8)
+    long = "the plot is dull. " * 100  # 500 tokens
+    commissions = author.commissions(Request(begin=long, num_tokens=501, num_texts=3))
+    sizes: list[int] = []
+    begin = author.writer.begin
+
+    def noting(orders: Sequence[Order]) -> list[Draft]:
+        sizes.append(len(orders))
+        return begin(orders)
+
+    async def scenario() -> None:
+        async with running(author) as engine:
+            monkeypatch.setattr(author.writer, "begin", noting)
+            assert len(await texts_of(engine.submit(commissions, seconds=LONG))) == 6
+
+    run(scenario)
+    assert max(sizes) <= 2
+
+
+def test_one_review_is_looked_at_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    author = open_author("model=tarnet", num_rows=4)
+    done: list[str] = []
+    counterfactuals, step = author.counterfactuals, author.writer.step
+    monkeypatch.setattr(author, "counterfactuals", lambda asked: done.append("review") or counterfactuals(asked))
+
+    def noting() -> list[Draft]:
+        done.append("step")
+        return step()
+
+    monkeypatch.setattr(author.writer, "step", noting)
+    request = CounterfactualRequest("the plot is dull.", 0, num_draws=1, num_tokens=30)
+
+    async def scenario() -> None:
+        async with running(author) as engine:
+            tickets = [engine.submit_review(request, seconds=LONG) for _ in range(3)]
+            await asyncio.gather(*map(texts_of, tickets))
+
+    run(scenario)
+    reviews = [place for place, what in enumerate(done) if what == "review"]
+    assert len(reviews) == 3
+    assert all("step" in done[one:other] for one, other in pairwise(reviews))
 
 
 def test_what_was_asked_on_a_loop_that_is_gone_is_given_up() -> None:

@@ -7,7 +7,7 @@ once in as many tokens as the half has: however long the text is, a token costs 
 R rows of the cache, B texts of one pass, T positions, K outcomes, V vocabulary.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -79,11 +79,13 @@ class Contexts:
         return room
 
     @torch.inference_mode()
-    def open(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[list[Context], list[FloatArray]]:
+    def open(
+        self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]
+    ) -> tuple[list[Context], list[Iterable[FloatArray]]]:
         """Read texts, each a prompt and the tokens that have already been written after it.
 
         Returns:
-            The texts, and of each the laws (T, K, V) before each of its T tokens, in nats.
+            The texts, and of each the law (K, V) before each of its tokens, in nats; to be read once.
 
         Raises:
             RequestError: A prompt leaves room for fewer than two tokens in the window.
@@ -119,7 +121,6 @@ class Contexts:
         if whole:
             self._read_whole(whole)
 
-    @torch.inference_mode()
     def laws(self, prompt: Sequence[int], review: Sequence[int]) -> FloatArray:
         """Return the law (K, V) before each of T tokens that are given, as (T, K, V), in nats.
 
@@ -128,17 +129,20 @@ class Contexts:
         Raises:
             RequestError: The prompt leaves room for fewer than two tokens in the window.
         """
-        room = self.room(prompt)
-        laws: list[FloatArray] = []
+        return np.concatenate(list(self._laws_by_window(prompt, review)))
+
+    def _laws_by_window(self, prompt: Sequence[int], review: Sequence[int]) -> Iterator[FloatArray]:
+        room, num_known = self.room(prompt), 0
         for start in range(0, len(review), room // 2):
-            num_known = sum(map(len, laws))
             window = [*prompt, *review[start : start + room]]
             first = len(prompt) + num_known - start - 1  # position that tells the first token without a law
-            hidden_states = self.model.hidden_states(self._indices([window[:-1]]))
-            laws.append(self._laws([hidden_BTD[:, first:] for hidden_BTD in hidden_states])[0])
+            with torch.inference_mode():
+                hidden_states = self.model.hidden_states(self._indices([window[:-1]]))
+                laws_TKV = self._laws([hidden_BTD[:, first:] for hidden_BTD in hidden_states])[0]
+            num_known += len(laws_TKV)
+            yield laws_TKV
             if start + room >= len(review):
                 break
-        return np.concatenate(laws)
 
     def fork(self, context: Context) -> Context:
         """Open a second text that is equal so far."""
@@ -167,13 +171,13 @@ class Contexts:
         for past in self._pasts:
             past.copy(context.row, row, context.num_tokens)
 
-    def _given_laws(self, context: Context, hidden_states: Sequence[Tensor]) -> FloatArray:
-        """Laws before each token of a text, from the hidden states (1, T, D) of its window."""
+    def _given_laws(self, context: Context, hidden_states: Sequence[Tensor]) -> Iterable[FloatArray]:
+        """Law before each token of a text, from the hidden states (1, T, D) of its window."""
         if not context.review:
-            none: FloatArray = np.empty((0, *context.log_p_KV.shape))
-            return none
+            return ()
         if context.start > 0:  # the window lacks some of them
-            return self.laws(context.prompt, context.review)
+            windows = self._laws_by_window(context.prompt, tuple(context.review))
+            return (log_p_KV for laws_TKV in windows for log_p_KV in laws_TKV)
         first, end = len(context.prompt) - 1, context.num_tokens - 1
         laws_TKV: FloatArray = self._laws([hidden_1TD[:, first:end] for hidden_1TD in hidden_states])[0]
         return laws_TKV

@@ -30,9 +30,13 @@ class Law:
 
     def next(self, log_p_KV: FloatArray) -> FloatArray:
         """Return the law (V,) of the next token, -inf where nothing is drawn, from the heads' laws."""
-        own_V = self.own(log_p_KV)
+        return self.shaped(log_p_KV, self.own(log_p_KV))
+
+    def shaped(self, log_p_KV: FloatArray, own_V: FloatArray) -> FloatArray:
+        """Return `next`, with `own` of the same laws given."""
         allowed_V = plausible_V(own_V, self.steering.plausibility, self.allowed_V)
-        steered_V = steer(log_p_KV, self.outcome, self.llr, self.steering) if len(log_p_KV) == 2 else own_V
+        is_own = len(log_p_KV) == 1 or self.steering.mode is SteeringMode.mixture
+        steered_V = own_V if is_own else steer(log_p_KV, self.outcome, self.llr, self.steering)
         return shape(steered_V, self.sampling, allowed_V, list(self.seen))
 
     def own(self, log_p_KV: FloatArray) -> FloatArray:
@@ -45,16 +49,16 @@ class Law:
             own_V = log_p_KV[self.outcome]
         return own_V
 
-    def follow(self, token: int, log_p_KV: FloatArray) -> None:
-        """Go on to the token after this one, which was drawn or given where the heads had these laws."""
+    def follow(self, token: int, log_p_K: Sequence[float]) -> None:
+        """Go on to the token after this one, which was drawn or given and had these log-probabilities."""
         self.seen.add(token)
-        if len(log_p_KV) == 2:
-            self.llr += float(log_p_KV[1, token] - log_p_KV[0, token])
+        if len(log_p_K) == 2:
+            self.llr += log_p_K[1] - log_p_K[0]
 
     def along(self, log_p_TKV: FloatArray, tokens: Sequence[int]) -> FloatArray:
         """Return the laws (T, V) before each of T given tokens, and go on to the one after them."""
         laws = []
         for log_p_KV, token in zip(log_p_TKV, tokens, strict=True):
             laws.append(self.next(log_p_KV))
-            self.follow(token, log_p_KV)
+            self.follow(token, log_p_KV[:, token].tolist())
         return np.stack(laws)

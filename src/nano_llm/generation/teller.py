@@ -1,6 +1,7 @@
 """A text in the making as its readers see it: token by token, without explicit words."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nano_llm.generation.piece import Piece
@@ -61,36 +62,38 @@ class Teller:
     def _decided(self, is_over: bool) -> list[Told]:
         """Take what can be shown from what waits."""
         end = self._raw_begin + len(self._raw) if self._redaction is None else self._redaction.num_released
+        spans = deque([] if self._redaction is None else self._redaction.spans_from(self._raw_begin))
         decided: list[Told] = []
+        alike: list[_Placed] = []  # tokens without text of their own have their part in the next that has
+        told_to = self._raw_begin
         while self._waiting:
-            # A token without text of its own has its part in the next that comes.
-            shown_with = next((placed for placed in self._waiting if placed.begin < placed.end), None)
-            if not is_over and (shown_with is None or shown_with.end > end):
+            if not is_over and self._waiting[0].end > end:
                 break
-            decided.append(self._told(self._waiting.popleft(), shown_with))
+            alike.append(self._waiting.popleft())
+            if alike[-1].begin < alike[-1].end or (not self._waiting and is_over):
+                decided += self._told(alike, spans)
+                told_to, alike = alike[-1].end, []
+        self._waiting.extendleft(reversed(alike))
+        self._raw, self._raw_begin = self._raw[told_to - self._raw_begin :], told_to
         return decided
 
-    def _told(self, placed: "_Placed", shown_with: "_Placed | None") -> Told:
-        spans = [] if self._redaction is None else self._redaction.spans_from(self._raw_begin)
-        text = self._cut(placed, spans)
-        offset = self._num_shown
+    def _told(self, alike: Sequence["_Placed"], spans: deque[Span]) -> list[Told]:
+        """Tell tokens of which only the last has text, and drop the spans that end with it."""
+        place = alike[-1]
+        shown, begin, is_redacted = [], place.begin, False
+        while spans and spans[0].start < place.end:
+            span, is_redacted = spans[0], True
+            shown.append(self._raw[begin - self._raw_begin : max(begin, span.start) - self._raw_begin])
+            shown.append(REPLACEMENT if span.start >= place.begin else "")
+            begin = min(span.end, place.end)
+            if span.end > place.end:
+                break
+            spans.popleft()
+        shown.append(self._raw[begin - self._raw_begin : place.end - self._raw_begin])
+        offset, text = self._num_shown, "".join(shown)
         self._num_shown += len(text)
-        is_redacted = shown_with is not None and any(
-            span.start < shown_with.end and shown_with.begin < span.end for span in spans
-        )
-        self._raw = self._raw[placed.end - self._raw_begin :]
-        self._raw_begin = placed.end
-        return Told(placed.token, text, offset, is_redacted)
-
-    def _cut(self, placed: "_Placed", spans: list[Span]) -> str:
-        """Return the text of a place with each word that is redacted replaced where it begins."""
-        shown, begin = [], placed.begin
-        for span in spans:
-            if span.start < placed.end and placed.begin < span.end:
-                shown.append(self._raw[begin - self._raw_begin : max(begin, span.start) - self._raw_begin])
-                shown.append(REPLACEMENT if span.start >= placed.begin else "")
-                begin = min(span.end, placed.end)
-        return "".join([*shown, self._raw[begin - self._raw_begin : placed.end - self._raw_begin]])
+        told = [Told(placed.token, "", offset, is_redacted) for placed in alike[:-1]]
+        return [*told, Told(place.token, text, offset, is_redacted)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ Axes: K outcomes, V vocabulary.
 """
 
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -93,6 +93,12 @@ class Draft:
         return "".join([token.text for token in self.tokens]) + self.tail
 
 
+_Start = tuple[tuple[int, ...], tuple[int, ...]]
+"""Prompt and beginning of a text."""
+_Views = tuple[tuple[int, ...], tuple[int, ...], int, Steering, int]
+"""What decides what is told of the tokens that a text begins with."""
+
+
 class Writer:
     """Writes texts with a model, up to so many at once.
 
@@ -125,9 +131,11 @@ class Writer:
         starts = list(dict.fromkeys((order.prompt, order.begin) for order in orders))
         begun = []
         try:
-            opened = dict(zip(starts, zip(*self.contexts.open(starts), strict=True), strict=True))
+            contexts, laws = self.contexts.open(starts)
+            given = self._given(orders, dict(zip(starts, laws, strict=True)))
+            opened = dict(zip(starts, contexts, strict=True))
             for order in orders:
-                begun.append(self._draft(order, *opened[order.prompt, order.begin]))
+                begun.append(self._draft(order, opened[order.prompt, order.begin], given[_views(order)]))
             self._open += [draft for draft in begun if draft.finish is None]
         finally:
             self._close_unused()
@@ -203,44 +211,49 @@ class Writer:
                 on_step()
         return [finished[id(order)] for order in orders]
 
-    def _draft(self, order: Order, context: Context, begin_laws: Iterable[FloatArray]) -> Draft:
-        law = Law(order.outcome, order.steering, order.sampling, self.vocabulary.allowed_V)
+    def _given(self, orders: Sequence[Order], laws: Mapping[_Start, Iterable[FloatArray]]) -> dict[_Views, list[Token]]:
+        """Return what is told of the tokens that texts begin with, once for all that are told the same."""
+        followed: dict[_Start, dict[_Views, tuple[Law, int, list[Token]]]] = {start: {} for start in laws}
+        for order in orders:
+            views = followed[order.prompt, order.begin]
+            views.setdefault(_views(order), (self._law(order), order.num_top, []))
+        for start, views in followed.items():
+            for index, log_p_KV in zip(start[1], laws[start], strict=True):
+                for law, num_top, tokens in views.values():
+                    tokens.append(told(index, log_p_KV, law.own(log_p_KV), num_top))
+                    law.follow(index, tokens[-1].log_p)
+        return {view: tokens for views in followed.values() for view, (_, _, tokens) in views.items()}
+
+    def _law(self, order: Order) -> Law:
+        return Law(order.outcome, order.steering, order.sampling, self.vocabulary.allowed_V)
+
+    def _draft(self, order: Order, context: Context, given: Sequence[Token]) -> Draft:
         clock = EventClock(order.events, self.vocabulary.ends_sentence_V)
         tokenizer, ends = self.vocabulary.tokenizer, self.vocabulary.end_strings
         stream = TextStream(tokenizer, order.stop, stop_newline=order.stop_newline, ends=ends)
-        draft = Draft(order, context, law, clock, stream)
-        for token, log_p_KV in zip(order.begin, begin_laws, strict=True):
+        draft = Draft(order, context, self._law(order), clock, stream)
+        for token in given:
             if draft.finish is None:
-                self._append(draft, token, stream.give, log_p_KV)
+                self._append(draft, token, stream.give)
         return draft
 
     def _choose(self, draft: Draft) -> None:
         log_p_KV = draft.context.log_p_KV
-        log_phi_V = draft.law.next(log_p_KV)
+        own_V = draft.law.own(log_p_KV)
+        log_phi_V = draft.law.shaped(log_p_KV, own_V)
         if draft.order.sampling.temperature > 0:
             log_phi_V = log_phi_V + draft.order.noise.gumbel_V(draft.clock.event, len(log_phi_V))
-        self._append(draft, int(log_phi_V.argmax()), draft.stream.push, log_p_KV)
+        drawn = told(int(log_phi_V.argmax()), log_p_KV, own_V, draft.order.num_top)
+        self._append(draft, drawn, draft.stream.push)
 
-    def _append(self, draft: Draft, index: int, take: Callable[[int], str], log_p_KV: FloatArray) -> None:
-        """Add a token that was drawn or given where the heads had these laws; the text's stream is to take it."""
-        if index in self.vocabulary.ends:
+    def _append(self, draft: Draft, token: Token, take: Callable[[int], str]) -> None:
+        """Add a token that was drawn or given, whose text is not known until the text's stream has taken it."""
+        if token.index in self.vocabulary.ends:
             self._end(draft, Finish.end)
             return
-        own_V, num_top = draft.law.own(log_p_KV), draft.order.num_top
-        draft.law.follow(index, log_p_KV)
-        draft.clock = draft.clock.after(index)
-        draft.tokens.append(
-            Token(
-                index,
-                self._shown(draft, take(index)),
-                tuple(log_p_KV[:, index].tolist()),
-                divergence(log_p_KV) if len(log_p_KV) == 2 else None,
-                float(own_V[index]),
-                entropy(own_V),
-                tuple(likeliest(log_p_V, num_top) for log_p_V in log_p_KV) if num_top else (),
-                likeliest(own_V, num_top) if num_top else (),
-            )
-        )
+        draft.law.follow(token.index, token.log_p)
+        draft.clock = draft.clock.after(token.index)
+        draft.tokens.append(replace(token, text=self._shown(draft, take(token.index))))
         if draft.stream.stopped_by is not None:
             is_end = draft.stream.stopped_by in self.vocabulary.end_strings
             self._end(draft, Finish.end if is_end else Finish.stop)
@@ -272,6 +285,31 @@ class Writer:
         self.contexts.close_all_but({draft.context for draft in self._open})
 
 
+def told(index: int, log_p_KV: FloatArray, own_V: FloatArray, num_top: int) -> Token:
+    """Return what is told of a token, but for its text.
+
+    Args:
+        index: In the vocabulary.
+        log_p_KV: What the heads say where it stands, in nats.
+        own_V: The law that was asked for.
+        num_top: Likeliest tokens of each law.
+    """
+    return Token(
+        index,
+        "",
+        tuple(log_p_KV[:, index].tolist()),
+        divergence(log_p_KV) if len(log_p_KV) == 2 else None,
+        float(own_V[index]),
+        entropy(own_V),
+        tuple(likeliest(log_p_V, num_top) for log_p_V in log_p_KV) if num_top else (),
+        likeliest(own_V, num_top) if num_top else (),
+    )
+
+
+def _views(order: Order) -> _Views:
+    return order.prompt, order.begin, order.outcome, order.steering, order.num_top
+
+
 def divergence(log_p_KV: FloatArray) -> float:
     """Return the Jensen-Shannon divergence of two laws, in nats: 0 if they are equal, at most ln 2."""
     log_m_V = np.logaddexp(log_p_KV[0], log_p_KV[1]) - math.log(2)
@@ -290,5 +328,7 @@ def entropy(log_p_V: FloatArray) -> float:
 
 def likeliest(log_p_V: FloatArray, num: int) -> tuple[tuple[int, float], ...]:
     """Return the likeliest tokens and their log-probabilities in nats, the likeliest first; of equals the lowest."""
-    order = np.argsort(-log_p_V, kind="stable")[:num]
+    least = np.partition(log_p_V, -num)[-num] if num < len(log_p_V) else -np.inf
+    among = np.flatnonzero(log_p_V >= least)
+    order = among[np.argsort(-log_p_V[among], kind="stable")[:num]]
     return tuple(zip(order.tolist(), log_p_V[order].tolist(), strict=True))

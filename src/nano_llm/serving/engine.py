@@ -22,7 +22,7 @@ from nano_llm.serving.fault import trace_without_message
 
 log = logging.getLogger(__name__)
 
-_MOST_BEGUN = 8  # texts between two steps, so that long prompts hold up the texts that are being written only briefly
+_MOST_READ = 512  # tokens between two steps, unless a text has more: texts that are being written wait for them
 
 
 class EngineError(Exception):
@@ -115,7 +115,7 @@ class _Job:
     """A request at the engine, as seen from the model's thread."""
 
     ticket: Ticket
-    prepare: Callable[[], Sequence[Commission]]
+    asked: Sequence[Commission] | CounterfactualRequest
     num_left: int  # texts that have not ended
     deadline: float  # of `time.monotonic`
     waiting: deque[tuple[int, Commission]] = field(default_factory=deque)  # place among the texts of the request
@@ -129,6 +129,10 @@ class _Text:
     job: _Job
     place: int
     follower: Follower
+
+
+_Chosen = tuple[_Job, int, Commission]
+"""A text that is to be begun: of which request, its place among the texts of that, and what it is."""
 
 
 class Engine:
@@ -150,6 +154,7 @@ class Engine:
         self._num_admitted = 0  # texts
         self._is_open = False
         self._is_closed = False
+        self._has_failed = False
         self._close_at = float("inf")
         self._writing: dict[Draft, _Text] = {}  # of the model's thread
         self._thread = thread or ThreadPoolExecutor(1)
@@ -163,7 +168,7 @@ class Engine:
     @property
     def is_alive(self) -> bool:
         """Whether the model's thread runs."""
-        return self._running is not None and not self._running.done()
+        return self._running is not None and not self._running.done() and not self._has_failed
 
     @property
     def is_open(self) -> bool:
@@ -190,12 +195,13 @@ class Engine:
         Raises:
             Overloaded: There is no place for so many texts in the queue.
             Closing: The engine shuts down.
+            ModelFailed: The model's thread has died.
         """
-        return self._admit(lambda: commissions, len(commissions), seconds)
+        return self._admit(commissions, len(commissions), seconds)
 
     def submit_review(self, request: CounterfactualRequest, *, seconds: float) -> Ticket:
         """Ask for the counterfactuals of a review; arguments and errors as in `submit`."""
-        return self._admit(lambda: self._author.counterfactuals(request), request.num_draws, seconds)
+        return self._admit(request, request.num_draws, seconds)
 
     def drain(self, seconds: float) -> None:
         """Take no more requests, and end after some seconds those that are not over."""
@@ -212,15 +218,17 @@ class Engine:
             self._change.notify()
         self._thread.shutdown()
 
-    def _admit(self, prepare: Callable[[], Sequence[Commission]], num_texts: int, seconds: float) -> Ticket:
+    def _admit(self, asked: Sequence[Commission] | CounterfactualRequest, num_texts: int, seconds: float) -> Ticket:
         ticket = Ticket(self._notify)
         with self._change:
-            if not self.is_open:
+            if self._has_failed:
+                raise ModelFailed
+            if not self._is_open:
                 raise Closing
             if self._num_admitted + num_texts > self._num_places:
                 raise Overloaded
             self._num_admitted += num_texts
-            self._jobs.append(_Job(ticket, prepare, num_texts, time.monotonic() + seconds))
+            self._jobs.append(_Job(ticket, asked, num_texts, time.monotonic() + seconds))
             self._change.notify()
         return ticket
 
@@ -231,19 +239,29 @@ class Engine:
     # -------------------------------------------------------------------------------- on the model's thread
 
     def _run(self) -> None:
-        reason: Exception = Closing()
         try:
             while self._wait():
                 self._end_overdue()
                 self._begin()
                 if self._writing:
                     self._step()
+            for job in self._current_jobs():
+                self._end(job, Closing())
         except Exception as error:
             log.critical("The model's thread has died: %s", trace_without_message(error))
-            reason = ModelFailed()
-        finally:
-            for job in self._current_jobs():
-                self._end(job, reason)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """End every request, and take no more. The writer, which may be what has failed, is not asked."""
+        with self._change:
+            self._has_failed = True
+            self._is_open = False
+            jobs = self._current_jobs()
+            self._jobs.clear()
+            self._writing.clear()
+            self._num_admitted = 0
+        for job in jobs:
+            job.ticket.send(ModelFailed())
 
     def _wait(self) -> bool:
         """Wait for something to do; returns whether there is more to come."""
@@ -254,8 +272,7 @@ class Engine:
 
     def _current_jobs(self) -> list[_Job]:
         with self._change:
-            waiting = list(self._jobs)
-        return list(dict.fromkeys([*(text.job for text in self._writing.values()), *waiting]))
+            return list(dict.fromkeys([*(text.job for text in self._writing.values()), *self._jobs]))
 
     def _end_overdue(self) -> None:
         """End what nobody waits for, and what has taken too long."""
@@ -270,32 +287,44 @@ class Engine:
 
     def _begin(self) -> None:
         """Let the texts that have waited longest join the others, while there are rows."""
-        chosen: list[tuple[_Job, int, Commission]] = []
-        while len(chosen) < min(self._author.writer.num_free, _MOST_BEGUN):
+        chosen: list[_Chosen] = []
+        num_read = 0
+        while len(chosen) < self._author.writer.num_free and num_read < _MOST_READ:
             with self._change:
                 job = self._jobs[0] if self._jobs else None
-            if job is None:
+            if job is None or (chosen and isinstance(job.asked, CounterfactualRequest)):
+                break  # a review takes long enough to find out what it asks for
+            if not (job.is_prepared or self._prepare(job)):
                 break
-            if job.is_prepared or self._prepare(job):
-                chosen.append((job, *job.waiting.popleft()))
-                if not job.waiting:
-                    with self._change:
-                        self._jobs.popleft()
-        if not chosen:
-            return
+            place, commission = job.waiting.popleft()
+            chosen.append((job, place, commission))
+            num_read += len(commission.order.prompt) + len(commission.order.begin)
+            if not job.waiting:
+                with self._change:
+                    self._jobs.popleft()
+        if chosen:
+            self._begin_chosen(chosen)
+
+    def _begin_chosen(self, chosen: Sequence[_Chosen]) -> None:
         try:
             drafts = self._author.writer.begin([commission.order for _, _, commission in chosen])
         except Exception as error:
-            self._fail({job for job, _, _ in chosen}, error)
+            if len(chosen) == 1:
+                self._fail({chosen[0][0]}, error)
+                return
+            for one in chosen:  # that of another is no fault of theirs
+                if one[0].num_left:
+                    self._begin_chosen([one])
             return
         for draft, (job, place, _) in zip(drafts, chosen, strict=True):
             self._writing[draft] = _Text(job, place, Follower(draft))
         self._tell([draft for draft in drafts if draft.tokens or draft.finish is not None])
 
     def _prepare(self, job: _Job) -> bool:
-        """Find out what a request asks for; returns whether that can be done."""
+        """Find out which texts a request asks for; returns whether they can be written."""
+        asked = job.asked
         try:
-            commissions = job.prepare()
+            commissions = self._author.counterfactuals(asked) if isinstance(asked, CounterfactualRequest) else asked
         except RequestError as error:
             self._end(job, error)
             return False
