@@ -14,9 +14,14 @@ from openai import AsyncOpenAI, OpenAI
 
 from nano_llm.data.arrays import FloatArray
 from nano_llm.generation.author import Author
+from nano_llm.serving import completions
 from nano_llm.serving.answering import PART_TOKENS
+from nano_llm.serving.choice import News
+from nano_llm.serving.echo import echo_of
 from nano_llm.serving.limits import Limits
+from nano_llm.serving.opening import Opening
 from nano_llm.serving.service import Service
+from nano_llm.serving.spelling import Spelling
 from serving.authors import gated, open_author
 from serving.servers import LIMITS, listening, open_byte_author, served
 
@@ -337,6 +342,20 @@ def test_a_bos_that_was_sent_is_told_in_a_stream_too(service: Service, client: O
     (whole,) = client.completions.create(**asked).choices
     assert told == whole.logprobs.tokens
     assert told[0] == "<bos>"
+
+
+def test_texts_of_one_prompt_share_its_echo(client: OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Opening] = []
+
+    def count(opening: Opening, spelling: Spelling) -> News:
+        told.append(opening)
+        return echo_of(opening, spelling)
+
+    monkeypatch.setattr(completions, "echo_of", count)
+    prompt = ["be kind [REVIEW]", "be dull [REVIEW]"]
+    choices = client.completions.create(model=MODEL, prompt=prompt, n=3, echo=True, max_tokens=1).choices
+    assert [choice.text[:16] for choice in choices] == [one for one in prompt for _ in range(3)]
+    assert len(told) == 2
 
 
 def test_a_long_beginning_is_told_in_parts(client: OpenAI) -> None:
