@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,28 @@ def test_a_text_of_the_reference_ends_at_a_line_feed(author: Author) -> None:
         assert commission.order.stop_newline is is_stopped
 
 
+def test_how_much_is_told_is_bounded(author: Author) -> None:
+    limits = replace(LIMITS, max_told=600)
+    traced = Extension(trace=True, top=1)
+    for body, num_told in (
+        (CompletionRequest(prompt="a" * 10, max_tokens=10, logprobs=2, n=20), 600),
+        (CompletionRequest(prompt="?" * 10, max_tokens=10, logprobs=2, n=10, echo=True), 600),
+        (CompletionRequest(max_tokens=10, nano_llm=traced, n=20), 600),
+        (ChatRequest(messages=[Message(role="user")], max_tokens=100, logprobs=True, top_logprobs=2, n=2), 600),
+        (CounterfactualBody(begin="?" * 10, max_tokens=90, top=1), 600),
+    ):
+        asked: Any = {
+            CompletionRequest: completion_asked,
+            ChatRequest: chat_asked,
+            CounterfactualBody: pair_asked,
+        }[type(body)]
+        asked(body, author, limits)
+        with pytest.raises(Problem, match=f"at most {num_told - 1} are told") as refused:
+            asked(body, author, replace(limits, max_told=num_told - 1))
+        assert (refused.value.status, refused.value.param) == (400, "max_tokens")
+    completion_asked(CompletionRequest(max_tokens=1000, n=64), author, limits)
+
+
 def test_topics_are_those_of_the_corpus() -> None:
     author = open_byte_author("model=tarnet", "data.topic=observed")
     topic = author.topics[1]
@@ -113,6 +136,9 @@ def test_topics_are_those_of_the_corpus() -> None:
     with pytest.raises(Problem, match="names its topic itself") as refused:
         completion_asked(CompletionRequest(prompt="a [REVIEW]", nano_llm=Extension(topic=topic)), author, LIMITS)
     assert refused.value.param == "nano_llm.topic"
+    with pytest.raises(Problem, match="what the review is about") as refused:
+        review_asked(CounterfactualBody(text="a film", label="neg"), author, LIMITS)
+    assert refused.value.param == "topic"
 
 
 def test_one_law_has_no_outcome_to_choose() -> None:

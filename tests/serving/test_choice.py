@@ -12,7 +12,6 @@ from nano_llm.generation.piece import Piece
 from nano_llm.generation.redaction import redact
 from nano_llm.generation.writer import Finish, Order
 from nano_llm.serving.choice import Choice, News, joined
-from nano_llm.serving.opening import Opening
 from nano_llm.serving.spelling import Spelling
 
 TOKENIZER = Tokenizer.fit_bytes(["the film"], 270, split_words=True)
@@ -70,21 +69,8 @@ def test_text_that_was_held_back_belongs_to_new_tokens_or_to_none() -> None:
     assert heard(choice_of(2, with_begin=True), ["a", ""], tail="\ufffd").text == "a\ufffd"
 
 
-def test_the_prompt_of_a_client_comes_before_the_review() -> None:
-    choice = choice_of(with_begin=True)
-    opening = Opening("be kind [REVIEW]")
-    prompt = choice.repeat(opening)
-    told = joined([prompt, heard(choice, ["the", " film"])])
-    assert told.text == "be kind [REVIEW] the film"
-    assert "".join([spelled for spelled, _ in told.prompt]) == "be kind [REVIEW]"
-    assert all(told.text[offset:].startswith(spelled) for spelled, offset in told.prompt)
-    assert [told.text[shown.offset :] for shown in told.shown] == ["the film", " film"]
-    nothing = choice_of().repeat(Opening(begin="the film"))
-    assert (nothing.text, [*nothing.prompt]) == ("", [])
-
-
-def test_prompts_are_redacted_too() -> None:
-    choice = choice_of()
-    prompt = choice.repeat(Opening("be fucking kind [REVIEW]"))
-    assert prompt.text == "be [redacted] kind [REVIEW] "
-    assert all(offset <= len(prompt.text) for _, offset in prompt.prompt)
+def test_what_stands_before_the_review_moves_it() -> None:
+    order = Order((1,), 1, Noise.of(0, 0), 100)
+    choice = Choice(Commission(order, 0, 1, None, "a prompt [REVIEW]"), SPELLING, num_chars=10)
+    assert [shown.offset for shown in heard(choice, ["the", " film"]).shown] == [10, 13]
+    assert choice.num_chars == 18

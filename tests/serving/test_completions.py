@@ -14,8 +14,14 @@ from openai import AsyncOpenAI, OpenAI
 
 from nano_llm.data.arrays import FloatArray
 from nano_llm.generation.author import Author
+from nano_llm.serving import completions
+from nano_llm.serving.answering import PART_TOKENS
+from nano_llm.serving.choice import News
+from nano_llm.serving.echo import echo_of
 from nano_llm.serving.limits import Limits
+from nano_llm.serving.opening import Opening
 from nano_llm.serving.service import Service
+from nano_llm.serving.spelling import Spelling
 from serving.authors import gated, open_author
 from serving.servers import LIMITS, listening, open_byte_author, served
 
@@ -241,7 +247,7 @@ def test_token_ids_are_prompts_as_their_text_is(service: Service, client: OpenAI
     tokenizer = service.author.tokenizer
     asked: dict[str, Any] = {"model": MODEL, "max_tokens": 12, "seed": 5, "echo": True, "logprobs": 1}
     begin = tokenizer.encode("the film")
-    prompt = tokenizer.encode_prompt("a prompt [REVIEW]")
+    prompt = tokenizer.encode_prompt("a prompt [REVIEW]")[1:]
     for text, ids in (("the film", begin), ("a prompt [REVIEW] the film", [*prompt, *begin])):
         (of_text,) = client.completions.create(prompt=text, **asked).choices
         (of_ids,) = client.completions.create(prompt=ids, **asked).choices
@@ -313,13 +319,52 @@ def test_a_text_is_scored_as_the_model_scores_it(service: Service, client: OpenA
 def test_a_harness_finds_the_tokens_it_sent_and_one_more(service: Service, client: OpenAI) -> None:
     """lm-evaluation-harness reads ``logprobs[len(context):-1]`` of an echo with one new token."""
     tokenizer = service.author.tokenizer
-    sent = tokenizer.encode_prompt("a prompt [REVIEW]")[1:] + tokenizer.encode("the film is the best film.")
-    for seed in range(8):
-        (choice,) = client.completions.create(
-            model=MODEL, prompt=sent, echo=True, max_tokens=1, logprobs=1, temperature=0 if seed == 0 else 1, seed=seed
-        ).choices
-        assert choice.logprobs is not None
-        assert len(choice.logprobs.tokens or []) == len(choice.logprobs.token_logprobs or []) == len(sent) + 1
+    begin = tokenizer.encode("the film is the best film.")
+    prompt = tokenizer.encode_prompt("a prompt [REVIEW]")
+    for sent in (begin, [tokenizer.bos_id, *begin], [*prompt[1:], *begin], [*prompt, *begin]):
+        for seed in range(8):
+            (choice,) = client.completions.create(
+                model=MODEL, prompt=sent, echo=True, max_tokens=1, logprobs=1, temperature=min(seed, 1), seed=seed
+            ).choices
+            assert choice.logprobs is not None
+            assert choice.logprobs.token_logprobs is not None
+            assert len(choice.logprobs.tokens or []) == len(choice.logprobs.token_logprobs) == len(sent) + 1
+            scores = choice.logprobs.token_logprobs[-1 - len(begin) : -1]
+            assert all(isinstance(score, float) for score in scores)
+
+
+def test_a_bos_that_was_sent_is_told_in_a_stream_too(service: Service, client: OpenAI) -> None:
+    tokenizer = service.author.tokenizer
+    sent = [tokenizer.bos_id, *tokenizer.encode("the")]
+    asked: dict[str, Any] = {"model": MODEL, "prompt": sent, "echo": True, "logprobs": 0, "seed": 1, "max_tokens": 2}
+    chunks = client.completions.create(**asked, stream=True)
+    told = [token for chunk in chunks for part in chunk.choices if part.logprobs for token in part.logprobs.tokens]
+    (whole,) = client.completions.create(**asked).choices
+    assert told == whole.logprobs.tokens
+    assert told[0] == "<bos>"
+
+
+def test_texts_of_one_prompt_share_its_echo(client: OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Opening] = []
+
+    def count(opening: Opening, spelling: Spelling) -> News:
+        told.append(opening)
+        return echo_of(opening, spelling)
+
+    monkeypatch.setattr(completions, "echo_of", count)
+    prompt = ["be kind [REVIEW]", "be dull [REVIEW]"]
+    choices = client.completions.create(model=MODEL, prompt=prompt, n=3, echo=True, max_tokens=1).choices
+    assert [choice.text[:16] for choice in choices] == [one for one in prompt for _ in range(3)]
+    assert len(told) == 2
+
+
+def test_a_long_beginning_is_told_in_parts(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "prompt": "a film? " * 60, "echo": True, "logprobs": 1, "max_tokens": 0}
+    chunks = [part for chunk in client.completions.create(**asked, stream=True) for part in chunk.choices]
+    assert len(chunks) > 2
+    assert max(len(part.logprobs.tokens) for part in chunks if part.logprobs) == PART_TOKENS
+    (whole,) = client.completions.create(**asked).choices
+    assert "".join([part.text for part in chunks]) == whole.text == asked["prompt"]
 
 
 def test_offsets_say_where_tokens_stand(client: OpenAI) -> None:
@@ -392,7 +437,23 @@ def test_a_text_has_the_servers_number_of_tokens_unless_told(client: OpenAI) -> 
         ({"n": 17}, "invalid_value", "n", "at most 16"),
         ({"prompt": "x" * 601}, "context_length_exceeded", "prompt", "at most 600"),
         ({"prompt": "x" * 500 + "[REVIEW]"}, "context_length_exceeded", "prompt", "94"),
-        ({"prompt": [9999]}, "invalid_value", None, "no token 9999"),
+        ({"prompt": [9999]}, "invalid_value", "prompt", "no token 9999"),
+        ({"prompt": [2]}, "invalid_value", "prompt", "markup"),
+        ({"stop": ""}, "invalid_value", "stop", "empty"),
+        ({"stop": ["a", "x" * 300]}, "invalid_value", "stop", "at most 256"),
+        ({"extra_body": {"top_k": 10**400}}, "invalid_value", "top_k", "whole number"),
+        (
+            {"extra_body": {"nano_llm": {"steer": {"mode": "plain", "strength": 2}}}},
+            "invalid_value",
+            "nano_llm.steer",
+            "no strength",
+        ),
+        (
+            {"extra_body": {"nano_llm": {"steer": {"mode": "plain", "plausibility": 0.1}}}},
+            "invalid_value",
+            "nano_llm.steer",
+            "mixture",
+        ),
         ({"prompt": []}, "invalid_value", "prompt", "empty list"),
         ({"prompt": [True]}, "invalid_value", "prompt", "token ids"),
         ({"temperature": "hot"}, "invalid_value", "temperature", "a number"),
@@ -418,7 +479,7 @@ def test_a_text_has_the_servers_number_of_tokens_unless_told(client: OpenAI) -> 
             "nano_llm.outcome",
             "leave one",
         ),
-        ({"extra_body": {"nano_llm": {"topic": "drama"}}}, "invalid_value", None, "no topic"),
+        ({"extra_body": {"nano_llm": {"topic": "drama"}}}, "invalid_value", "nano_llm.topic", "no topic"),
     ],
 )
 def test_what_cannot_be_had_is_refused(

@@ -129,10 +129,12 @@ def test_words_of_a_review_are_redacted_everywhere(client: TestClient) -> None:
         ({"text": "a film"}, "label", "sentiment"),
         ({"text": "a film", "label": "neg", "begin": "a"}, "begin", "pair"),
         ({"text": "x" * 601, "label": "neg"}, "text", "at most 600"),
-        ({"text": "", "label": "neg"}, None, "empty"),
+        ({"text": "", "label": "neg"}, "text", "empty"),
         ({"max_tokens": 0}, "max_tokens", "1 or more"),
         ({"prompt": "a [REVIEW] b", "begin": "c"}, "begin", "one of them"),
-        ({"steer": {"mode": "plain", "strength": 2}}, None, "strength"),
+        ({"steer": {"mode": "plain", "strength": 2}}, "steer", "strength"),
+        ({"text": "a", "label": "neg", "topic": "drama"}, "topic", "no topic"),
+        ({"topic": "drama"}, "topic", "no topic"),
         ({"steer": {}}, "steer.mode", "missing"),
         ({"stream": True}, "stream", "no field"),
     ],
@@ -152,6 +154,7 @@ def test_a_review_that_the_model_could_not_have_written_is_refused_with_a_status
     )
     assert answer.status_code == 400
     assert "probability 0" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["param"] == "text"
 
 
 def test_one_head_tells_of_reviews_where_its_prompt_names_their_sentiment() -> None:

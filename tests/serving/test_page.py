@@ -225,7 +225,10 @@ def test_writing_again_takes_the_place_of_what_is_being_written(tab: Page, serve
         tab.get_by_role("button", name="Write").click()
     finish(tab)
     until(lambda: server.engine.num_running == 0)
-    assert words(tab, 0).locator(".token").count() <= 8
+    drafts = server.author.write(server.author.commissions(Request(seed=3, num_tokens=8)))
+    for outcome, draft in enumerate(drafts):
+        assert 0 < len(draft.tokens) <= 8
+        expect(words(tab, outcome)).to_have_text(draft.text)
 
 
 @needs_browser
@@ -268,8 +271,23 @@ def test_a_seed_is_drawn_each_time_unless_it_is_locked(tab: Page, server: Server
     tab.get_by_role("button", name="Keep this seed").click()
     assert write(tab)["seed"] == write(tab)["seed"]
     before = tab.get_by_label("Seed", exact=True).input_value()
+    tab.reload()
+    expect(tab.get_by_role("button", name="Keep this seed")).to_have_attribute("aria-pressed", "true")
+    expect(tab.get_by_label("Seed", exact=True)).to_have_value(before)
     tab.get_by_role("button", name="Draw another seed").click()
     expect(tab.get_by_label("Seed", exact=True)).not_to_have_value(before)
+
+
+@needs_browser
+def test_a_page_that_is_loaded_again_locks_no_seed_of_its_own(browser: Browser, server: Server) -> None:
+    with open_tab(browser, permissions=["clipboard-read", "clipboard-write"]) as tab:
+        visit(tab, server, max_tokens=4)
+        seed = write(tab)["seed"]
+        assert parse_qs(urlsplit(_copy(tab, "Copy link")).fragment)["seed"] == [str(seed)]
+        tab.reload()
+        expect(tab.locator("#ask")).to_be_visible()
+        expect(tab.get_by_role("button", name="Keep this seed")).to_have_attribute("aria-pressed", "false")
+        expect(tab.get_by_label("Most tokens")).to_have_value("4")
 
 
 @needs_browser
@@ -364,6 +382,74 @@ def test_a_stream_that_breaks_off_is_an_error(tab: Page, server: Server, broken:
 
 
 @needs_browser
+def test_an_error_of_the_page_itself_is_told(browser: Browser, server: Server) -> None:
+    with browser.new_context() as context:
+        tab = context.new_page()
+        visit(tab, server, seed=1)
+        broken = "event: start\ndata: {}\n\n"
+        tab.route("**/v1/counterfactual", lambda route: route.fulfill(content_type="text/event-stream", body=broken))
+        tab.get_by_role("button", name="Write").click()
+        expect(tab.get_by_role("alert")).to_contain_text("went wrong in this page")
+        expect(tab.get_by_role("status")).to_have_text("")
+        expect(tab.get_by_role("button", name="Stop")).to_be_disabled()
+
+
+@needs_browser
+def test_separators_of_lines_are_text(browser: Browser) -> None:
+    with serving(open_byte_author("model=tarnet")) as server, open_tab(browser) as tab:
+        visit(tab, server, seed=1, max_tokens=4)
+        tab.get_by_label("Prompt").fill("a\u2028b: c\u2029d")
+        write(tab)
+        assert tab.locator("#shown-prompt").text_content() == "a\u2028b: c\u2029d [REVIEW]"
+
+
+EVENTS = {
+    "start": {"id": "1", "columns": [{"outcome": outcome, "prompt": "p"} for outcome in (0, 1)], "source": None},
+    "end": {
+        "columns": [{"finish_reason": "stop", "num_tokens": 2, "num_redacted": 1}] * 2,
+        "first_divergence": 1,
+        "changes": None,
+    },
+}
+
+
+def spelled(**events: object) -> str:
+    return "".join([f"event: {name}\ndata: {json.dumps(event)}\n\n" for name, event in events.items()])
+
+
+@needs_browser
+def test_a_word_that_is_redacted_in_both_texts_is_not_told_to_be_the_same(tab: Page, server: Server) -> None:
+    tokens = [{"text": "the", "token_id": 1, "p": [0.5, 0.5], "js": 0.1}, {"text": " [redacted]", "redacted": True}]
+    body = spelled(start=EVENTS["start"], step={"columns": [tokens, tokens]}, end=EVENTS["end"])
+    visit(tab, server, seed=1)
+    tab.route("**/v1/counterfactual", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    write(tab)
+    for outcome in (0, 1):
+        expect(words(tab, outcome).locator(".shared")).to_have_text(["the"])
+
+
+@needs_browser
+def test_stop_behind_the_end_changes_nothing(tab: Page, server: Server) -> None:
+    visit(tab, server, seed=1)
+    tab.evaluate(
+        """text => {
+          window.fetch = async (_, { signal }) => new Response(new ReadableStream({
+            start(controller) {
+              controller.enqueue(new TextEncoder().encode(text));
+              signal.addEventListener('abort', () => controller.error(signal.reason));
+            },
+          }));
+        }""",
+        spelled(**EVENTS),
+    )
+    tab.get_by_role("button", name="Write").click()
+    expect(tab.get_by_role("status")).to_contain_text("Done")
+    tab.get_by_role("button", name="Stop").click()
+    expect(tab.get_by_role("button", name="Stop")).to_be_disabled()
+    expect(tab.get_by_role("status")).to_contain_text("Done")
+
+
+@needs_browser
 def test_a_link_restores_the_settings_and_writes_nothing_by_itself(tab: Page, server: Server) -> None:
     settings = {"steer": "posterior", "strength": "7.5", "temperature": "0.7", "pair": "independent", "seed": "17"}
     methods: list[str] = []
@@ -386,7 +472,13 @@ def test_a_link_restores_the_settings_and_writes_nothing_by_itself(tab: Page, se
 
 @needs_browser
 def test_a_wrong_link_leaves_the_defaults(tab: Page, server: Server) -> None:
-    visit(tab, server, steer="zebra", strength="many", temperature="-5", mode="zebra", length="3", max_tokens=4)
+    tab.goto(f"{server.url}#mode=review&similarity=0.3")
+    expect(tab.get_by_label("Counterfactual of a review")).to_be_checked()
+    wrong = {"steer": "zebra", "strength": "many", "temperature": "-5", "mode": "zebra", "similarity": "zebra"}
+    fragment = "&".join([f"{name}={value}" for name, value in wrong.items()])
+    tab.evaluate("fragment => { location.hash = fragment; }", f"{fragment}&length=3&max_tokens=4")
+    expect(tab.get_by_label("Both outcomes")).to_be_checked()
+    expect(tab.locator("#similarity")).to_have_value("1")
     body = write(tab)
     assert "steer" not in body
     assert body["temperature"] == 0

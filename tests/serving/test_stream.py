@@ -13,11 +13,16 @@ from typing import Any
 
 import pytest
 import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from nano_llm.generation.writer import Draft
+from generation.drafts import draft_of
+from nano_llm.generation.piece import Piece
+from nano_llm.generation.writer import Draft, Finish
 from nano_llm.serving import stream
+from nano_llm.serving.answering import PART_TOKENS, parts_of
 from nano_llm.serving.app import create_app
 from nano_llm.serving.engine import Engine, Ticket
 from nano_llm.serving.service import Service
@@ -257,3 +262,19 @@ def test_two_hundred_streams_that_are_cut_off_leave_nothing_behind() -> None:
     # By type: some objects of libraries warn when they are asked for their class.
     left = [kept for kept in gc.get_objects() if type(kept) in (Ticket, Draft, EventStream)]
     assert left == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 2 * PART_TOKENS), st.booleans()), max_size=4))
+def test_the_parts_of_a_step_are_small_and_join_to_it(sizes: list[tuple[int, bool]]) -> None:
+    step = {}
+    for place, (size, is_over) in enumerate(sizes):
+        tokens = tuple(draft_of(["a"] * size).tokens)
+        step[place] = Piece(tokens, Finish.end, "tail") if is_over else Piece(tokens)
+    parts = list(parts_of(step))
+    assert all(sum(len(piece.tokens) for piece in part.values()) <= PART_TOKENS for part in parts)
+    for place, piece in step.items():
+        pieces = [part[place] for part in parts if place in part]
+        assert tuple(token for one in pieces for token in one.tokens) == piece.tokens
+        assert [one.finish for one in pieces] == [None] * (len(pieces) - 1) + [piece.finish]
+        assert "".join([one.tail for one in pieces]) == piece.tail
+    assert len(parts) >= 1

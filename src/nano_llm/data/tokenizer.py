@@ -150,9 +150,9 @@ class Tokenizer:
         """Return the text of token ids; special tokens vanish unless they are to be kept."""
         return self._marked.decode([int(token) for token in ids], skip_special_tokens=not keep_special)
 
-    def stream(self) -> "TokenStream":
-        """Return a decoder of one text, whose tokens come one by one."""
-        return TokenStream(self)
+    def stream(self, *, keep_special: bool = False) -> "TokenStream":
+        """Return a decoder of one text, whose tokens come one by one; special tokens as in `decode`."""
+        return TokenStream(self, keep_special=keep_special)
 
     def token(self, index: int) -> str:
         """Return the vocabulary entry of an id, as ``tokenizer.json`` spells it."""
@@ -204,15 +204,26 @@ class Tokenizer:
 
         A token of byte-level BPE may hold a part of a character. A word brings the space before it.
         """
-        added = self._marked.get_added_tokens_decoder()
-        special = {index for index, token in added.items() if token.special}
         spell = _bytes_of_entry if self._is_byte_level else _bytes_of_word
-        return [b"" if index in special else spell(self.token(index)) for index in range(self.vocab_size)]
+        return [b"" if index in self._special else spell(self.token(index)) for index in range(self.vocab_size)]
+
+    @cached_property
+    def special_bytes(self) -> dict[int, bytes]:
+        """What special tokens add to a text in which they are kept."""
+        return {
+            index: self.token(index).encode() if self._is_byte_level else _bytes_of_word(self.token(index))
+            for index in self._special
+        }
 
     @property
     def drops_first_space(self) -> bool:
         """Whether a text lacks the space that its first token brings: one token a word."""
         return not self._is_byte_level
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        added = self._marked.get_added_tokens_decoder()
+        return frozenset(index for index, token in added.items() if token.special)
 
     @property
     def _is_byte_level(self) -> bool:
@@ -242,15 +253,16 @@ class TokenStream:
     UTF-8, which a young model writes.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, keep_special: bool) -> None:
         """Begin a text; `Tokenizer.stream` does it."""
         self._bytes_V = tokenizer.bytes_V
+        self._special_bytes = tokenizer.special_bytes if keep_special else {}
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._drop_space = tokenizer.drops_first_space
 
     def push(self, token: int) -> str:
         """Return what the token completes: never a part of a character, so perhaps nothing."""
-        text = self._utf8.decode(self._bytes_V[token])
+        text = self._utf8.decode(self._special_bytes.get(token, self._bytes_V[token]))
         if self._drop_space and text:
             self._drop_space = False
             return text.removeprefix(" ")

@@ -2,9 +2,10 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -29,6 +30,8 @@ from nano_llm.serving.responses import (
 )
 from nano_llm.serving.service import Service
 from nano_llm.serving.told import chat_logprobs, completion_logprobs, first_divergence, reason, trace, usage
+
+Event = TypeVar("Event", Completion, ChatChunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,85 +81,100 @@ class Facts:
         return told if told.model_fields_set else None
 
 
-class Answer(Protocol):
+class Answer(ABC, Generic[Event]):
     """An answer in one of the forms, which hears of each choice what is new."""
 
-    facts: Facts
-
-    def opening_chunks(self) -> Sequence[BaseModel]:
-        """Return the events before the model writes."""
-
-    def chunks(self, place: int, news: News) -> Sequence[BaseModel]:
-        """Return the events that tell what is new of a choice."""
-
-    def usage_chunk(self) -> BaseModel | None:
-        """Return the last event, which tells the usage, if that was asked for."""
-
-    def whole(self, news: Sequence[News]) -> BaseModel:
-        """Return the answer at once, from all that was new of each choice."""
-
-
-class CompletionAnswer:
-    """The answer to a request for completions."""
-
-    def __init__(self, facts: Facts, body: CompletionRequest) -> None:
+    def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self._num_top = body.logprobs
-        self._echoes = bool(body.echo)
-        self._repeated = [
-            choice.repeat(facts.asked.opening_of(place)) if body.echo else NOTHING
-            for place, choice in enumerate(facts.choices)
-        ]
         self._num_open = len(facts.choices)
 
-    def opening_chunks(self) -> list[Completion]:
-        """Return the prompts, if they are to be repeated."""
-        return [self._chunk(place, news) for place, news in enumerate(self._repeated) if news.text]
+    @abstractmethod
+    def opening_chunks(self) -> list[Event]:
+        """Return the events before the model writes."""
 
-    def chunks(self, place: int, news: News) -> list[Completion]:
-        """Return what is new of a choice, and apart from it its end."""
-        chunks = [self._chunk(place, replace(news, finish=None))] if news.shown else []
+    def chunks(self, place: int, news: News) -> Iterator[Event]:
+        """Give what is new of a choice, and apart from it its end."""
+        if news.shown:
+            yield self._chunk(place, replace(news, finish=None))
         if news.finish is not None:
             self._num_open -= 1
             end = self._chunk(place, News("", finish=news.finish))
             if self._num_open == 0:
                 end.nano_llm = self.facts.answer_extension()
-            chunks.append(end)
-        return chunks
+            yield end
 
-    def usage_chunk(self) -> Completion | None:
-        """Return the usage, if it is to be told."""
+    def usage_chunk(self) -> Event | None:
+        """Return the last event, which tells the usage, if that was asked for."""
         if not self.facts.includes_usage:
             return None
-        chunk = self._completion([])
+        chunk = self._empty_chunk()
         chunk.usage = self.facts.usage()
         return chunk
 
-    def whole(self, news: Sequence[News]) -> Completion:
-        """Return all choices."""
-        completion = self._completion(
-            [
-                self._choice(place, joined([repeated, one]))
-                for place, (repeated, one) in enumerate(zip(self._repeated, news, strict=True))
-            ]
-        )
+    @abstractmethod
+    def whole_choice(self, place: int, news: News) -> BaseModel:
+        """Return a choice at once, from all that was new of it."""
+
+    @abstractmethod
+    def whole(self) -> BaseModel:
+        """Return the answer at once, its choices left out."""
+
+    @abstractmethod
+    def _chunk(self, place: int, news: News) -> Event:
+        """Return an event of one choice."""
+
+    @abstractmethod
+    def _empty_chunk(self) -> Event:
+        """Return an event without choices; where the usage will be told, it has none yet."""
+
+
+class CompletionAnswer(Answer[Completion]):
+    """The answer to a request for completions.
+
+    Args:
+        facts: What it tells.
+        body: The request.
+        echoes: Of each choice what its text repeats before the review; None if nothing is to be repeated.
+    """
+
+    def __init__(self, facts: Facts, body: CompletionRequest, echoes: Sequence[News] | None = None) -> None:
+        super().__init__(facts)
+        self._num_top = body.logprobs
+        self._echoes = echoes
+
+    def opening_chunks(self) -> list[Completion]:
+        """Return the prompts, if they are to be repeated."""
+        return [self._chunk(place, echo) for place, echo in enumerate(self._echoes or []) if echo.prompt]
+
+    def whole_choice(self, place: int, news: News) -> CompletionChoice:
+        """Return a choice with what it repeats."""
+        return self._choice(place, news if self._echoes is None else joined([self._echoes[place], news]))
+
+    def whole(self) -> Completion:
+        """Return the answer, its choices left out."""
+        completion = self._completion()
         completion.usage = self.facts.usage()
         completion.nano_llm = self.facts.answer_extension()
         return completion
 
     def _chunk(self, place: int, news: News) -> Completion:
-        chunk = self._completion([self._choice(place, news)])
+        chunk = self._empty_chunk()
+        chunk.choices = [self._choice(place, news)]
+        return chunk
+
+    def _empty_chunk(self) -> Completion:
+        chunk = self._completion()
         if self.facts.includes_usage:
             chunk.usage = None
         return chunk
 
-    def _completion(self, choices: list[CompletionChoice]) -> Completion:
+    def _completion(self) -> Completion:
         return Completion(
             id=f"cmpl-{self.facts.key}",
             object="text_completion",
             created=self.facts.created,
             model=self.facts.service.name,
-            choices=choices,
+            choices=[],
         )
 
     def _choice(self, place: int, news: News) -> CompletionChoice:
@@ -176,85 +194,26 @@ class CompletionAnswer:
             return None
         choice, spelling = self.facts.choices[place], self.facts.service.spelling
         # Harnesses that score a text by its echo ask for one new token and drop the last entry, so there must be one.
-        end = choice.num_chars if self._echoes and news.finish is Finish.end and choice.is_ended_by_token else None
-        return completion_logprobs(news, self._num_top, spelling, end_offset=end)
+        has_end = self._echoes is not None and news.finish is Finish.end and choice.is_ended_by_token
+        return completion_logprobs(news, self._num_top, spelling, end_offset=choice.num_chars if has_end else None)
 
 
-class ChatAnswer:
+class ChatAnswer(Answer[ChatChunk]):
     """The answer to a chat."""
 
     def __init__(self, facts: Facts, body: ChatRequest) -> None:
-        self.facts = facts
+        super().__init__(facts)
         self._num_top = (body.top_logprobs or 0) if body.logprobs else None
-        self._num_open = len(facts.choices)
 
     def opening_chunks(self) -> list[ChatChunk]:
         """Return whose message each choice is."""
-        delta = ChatDelta(role="assistant", content="")
-        return [self._chunk(place, delta, NOTHING) for place in range(len(self.facts.choices))]
-
-    def chunks(self, place: int, news: News) -> list[ChatChunk]:
-        """Return what is new of a choice, and apart from it its end."""
-        chunks = []
-        if news.shown:
-            chunks.append(self._chunk(place, ChatDelta(content=news.text), replace(news, finish=None)))
-        if news.finish is not None:
-            self._num_open -= 1
-            end = self._chunk(place, ChatDelta(), News("", finish=news.finish))
-            if self._num_open == 0:
-                end.nano_llm = self.facts.answer_extension()
-            chunks.append(end)
+        chunks = [self._chunk(place, NOTHING) for place in range(len(self.facts.choices))]
+        for chunk in chunks:
+            chunk.choices[0].delta = ChatDelta(role="assistant", content="")
         return chunks
 
-    def usage_chunk(self) -> ChatChunk | None:
-        """Return the usage, if it is to be told."""
-        if not self.facts.includes_usage:
-            return None
-        chunk = self._chat_chunk([])
-        chunk.usage = self.facts.usage()
-        return chunk
-
-    def whole(self, news: Sequence[News]) -> ChatCompletion:
-        """Return all choices."""
-        return ChatCompletion(
-            id=self._id,
-            object="chat.completion",
-            created=self.facts.created,
-            model=self.facts.service.name,
-            choices=[self._choice(place, one) for place, one in enumerate(news)],
-            usage=self.facts.usage(),
-            nano_llm=self.facts.answer_extension(),
-        )
-
-    @property
-    def _id(self) -> str:
-        return f"chatcmpl-{self.facts.key}"
-
-    def _chunk(self, place: int, delta: ChatDelta, news: News) -> ChatChunk:
-        choice = ChatChunkChoice(
-            index=place,
-            delta=delta,
-            logprobs=self._logprobs(news) if news.shown else None,
-            finish_reason=None if news.finish is None else reason(news.finish),
-        )
-        extension = self.facts.choice_extension(place, news)
-        if extension is not None:
-            choice.nano_llm = extension
-        chunk = self._chat_chunk([choice])
-        if self.facts.includes_usage:
-            chunk.usage = None
-        return chunk
-
-    def _chat_chunk(self, choices: list[ChatChunkChoice]) -> ChatChunk:
-        return ChatChunk(
-            id=self._id,
-            object="chat.completion.chunk",
-            created=self.facts.created,
-            model=self.facts.service.name,
-            choices=choices,
-        )
-
-    def _choice(self, place: int, news: News) -> ChatChoice:
+    def whole_choice(self, place: int, news: News) -> ChatChoice:
+        """Return a choice."""
         assert news.finish is not None, "a choice that is whole has ended"
         return ChatChoice(
             index=place,
@@ -263,6 +222,48 @@ class ChatAnswer:
             finish_reason=reason(news.finish),
             nano_llm=self.facts.choice_extension(place, news),
         )
+
+    def whole(self) -> ChatCompletion:
+        """Return the answer, its choices left out."""
+        return ChatCompletion(
+            id=self._id,
+            object="chat.completion",
+            created=self.facts.created,
+            model=self.facts.service.name,
+            choices=[],
+            usage=self.facts.usage(),
+            nano_llm=self.facts.answer_extension(),
+        )
+
+    @property
+    def _id(self) -> str:
+        return f"chatcmpl-{self.facts.key}"
+
+    def _chunk(self, place: int, news: News) -> ChatChunk:
+        choice = ChatChunkChoice(
+            index=place,
+            delta=ChatDelta(content=news.text) if news.shown else ChatDelta(),
+            logprobs=self._logprobs(news) if news.shown else None,
+            finish_reason=None if news.finish is None else reason(news.finish),
+        )
+        extension = self.facts.choice_extension(place, news)
+        if extension is not None:
+            choice.nano_llm = extension
+        chunk = self._empty_chunk()
+        chunk.choices = [choice]
+        return chunk
+
+    def _empty_chunk(self) -> ChatChunk:
+        chunk = ChatChunk(
+            id=self._id,
+            object="chat.completion.chunk",
+            created=self.facts.created,
+            model=self.facts.service.name,
+            choices=[],
+        )
+        if self.facts.includes_usage:
+            chunk.usage = None
+        return chunk
 
     def _logprobs(self, news: News) -> ChatLogprobs | None:
         return None if self._num_top is None else chat_logprobs(news, self._num_top, self.facts.service.spelling)

@@ -1,19 +1,25 @@
 """From tickets to answers: what clients hear while the engine writes, and what happens if they leave."""
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import replace
 
 from fastapi import Request
 
 from nano_llm.errors import RequestError
 from nano_llm.generation.author import Commission
+from nano_llm.generation.piece import Piece
 from nano_llm.serving.choice import Choice, News, joined
 from nano_llm.serving.engine import EngineError, Ticket
 from nano_llm.serving.gauges import Gauges, Watch
-from nano_llm.serving.problem import problem_of
+from nano_llm.serving.problem import Problem, problem_of
 from nano_llm.serving.service import Service
 from nano_llm.serving.stream import begun_soon, frame, pieces, while_there
 from nano_llm.serving.told import reason
+
+PART_TOKENS = 128
+"""Told in one go, over all texts of a request."""
 
 
 async def service_of(request: Request) -> Service:  # were it not async, each request would take a thread for it
@@ -43,7 +49,7 @@ def admitted(submit: Callable[[], Ticket], gauges: Gauges) -> Ticket:
         raise
 
 
-async def begun(request: Request, ticket: Ticket) -> tuple[Commission, ...] | None:
+async def await_beginning(request: Request, ticket: Ticket) -> tuple[Commission, ...] | None:
     """Wait for the texts of a stream to be begun, so that an error before that has a status of its own.
 
     Returns:
@@ -61,22 +67,43 @@ async def begun(request: Request, ticket: Ticket) -> tuple[Commission, ...] | No
         raise
 
 
-async def heard(
+async def news_of(
     ticket: Ticket, choices: Sequence[Choice], gauges: Gauges, watch: Watch
 ) -> AsyncGenerator[dict[int, News], None]:
     """Give what is new of texts that are begun, by the places of their choices; an empty step asks for a ping."""
     async for step in pieces(ticket):
-        num_known = sum(len(choice.tokens) for choice in choices)
-        news = {place: choices[place].hear(piece) for place, piece in sorted(step.items())}
-        watch.wrote(sum(len(choice.tokens) for choice in choices) - num_known)
-        for piece in step.values():
-            if piece.finish is not None:
-                gauges.finished(reason(piece.finish))
-        yield news
+        for number, part in enumerate(parts_of(step)):
+            if number > 0:
+                await asyncio.sleep(0)  # other requests have their turn
+            num_known = sum(len(choice.tokens) for choice in choices)
+            news = {place: choices[place].hear(piece) for place, piece in sorted(part.items())}
+            watch.wrote(sum(len(choice.tokens) for choice in choices) - num_known)
+            for piece in part.values():
+                if piece.finish is not None:
+                    gauges.finished(reason(piece.finish))
+            yield news
     watch.over()
 
 
-async def all_heard(
+def parts_of(step: dict[int, Piece]) -> Iterator[dict[int, Piece]]:
+    """Give a step in parts that take a moment each: the tokens that a text begins with come all at once."""
+    most = max([len(piece.tokens) for piece in step.values()], default=0)
+    size = max(PART_TOKENS // max(len(step), 1), 1)
+    for begin in range(0, max(most, 1), size):
+        yield {
+            place: _part(piece, begin, begin + size)
+            for place, piece in step.items()
+            if begin == 0 or begin < len(piece.tokens)
+        }
+
+
+def _part(piece: Piece, begin: int, end: int) -> Piece:
+    if end < len(piece.tokens):
+        return Piece(piece.tokens[begin:end])
+    return replace(piece, tokens=piece.tokens[begin:]) if begin else piece
+
+
+async def whole_news(
     request: Request, ticket: Ticket, choices: Sequence[Choice], gauges: Gauges, watch: Watch
 ) -> list[News]:
     """Return all that was new of each text, once all are over.
@@ -89,7 +116,7 @@ async def all_heard(
     async def hear() -> list[News]:
         await ticket.begun()
         news: list[list[News]] = [[] for _ in choices]
-        async for step in heard(ticket, choices, gauges, watch):
+        async for step in news_of(ticket, choices, gauges, watch):
             for place, one in step.items():
                 news[place].append(one)
         return [joined(of_choice) for of_choice in news]
@@ -112,5 +139,5 @@ async def ended_by_error(events: AsyncGenerator[bytes, None], name: str | None =
             yield event
     except Exception as error:
         yield frame(json.dumps(problem_of(error).body()), name)
-        if not isinstance(error, EngineError | RequestError):
+        if not isinstance(error, EngineError | Problem | RequestError):
             raise

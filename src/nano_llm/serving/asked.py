@@ -7,6 +7,7 @@ from nano_llm.data.clean import clean
 from nano_llm.generation.author import Author, Commission
 from nano_llm.generation.request import CounterfactualRequest, Request, Wanted
 from nano_llm.serving.fields import (
+    blaming,
     events_of,
     num_new_of,
     pairing_of,
@@ -38,6 +39,16 @@ DEFAULT_TOP = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """What a kind of request calls the fields that the model may refuse."""
+
+    outcome: str
+    prompt: str = "prompt"
+    topic: str = "topic"
+    steer: str = "steer"
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """The texts of a request: for each opening its samples, for each sample its outcomes."""
 
@@ -64,7 +75,6 @@ def completion_asked(body: CompletionRequest, author: Author, limits: Limits) ->
 
     Raises:
         Problem: It cannot be had here.
-        RequestError: The model cannot do it.
     """
     openings = openings_of_prompt(body.prompt, author, limits)
     num_new = num_new_of(body.max_tokens, limits, "max_tokens", least=0)
@@ -75,7 +85,10 @@ def completion_asked(body: CompletionRequest, author: Author, limits: Limits) ->
             "max_tokens",
         )
     top = within("logprobs", body.logprobs or 0, limits.max_logprobs)
-    return _texts_asked(body, openings, author, limits, num_new, top)
+    asked = _texts_asked(body, openings, author, limits, num_new, top, "prompt")
+    with_begin = bool(body.echo)
+    _check_told(asked, _num_told(body.nano_llm, author, None if body.logprobs is None else top), limits, with_begin)
+    return asked
 
 
 def chat_asked(body: ChatRequest, author: Author, limits: Limits) -> Asked:
@@ -87,7 +100,10 @@ def chat_asked(body: ChatRequest, author: Author, limits: Limits) -> Asked:
     if body.top_logprobs is not None and not body.logprobs:
         raise invalid("top_logprobs are told with logprobs: give `logprobs: true` too.", "top_logprobs")
     top = within("top_logprobs", body.top_logprobs or 0, limits.max_logprobs)
-    return _texts_asked(body, [opening_of_messages(body.messages, limits)], author, limits, num_new, top)
+    opening = opening_of_messages(body.messages, limits)
+    asked = _texts_asked(body, [opening], author, limits, num_new, top, "messages")
+    _check_told(asked, _num_told(body.nano_llm, author, top if body.logprobs else None), limits, with_begin=False)
+    return asked
 
 
 def generate_asked(body: GenerateRequest, author: Author, limits: Limits) -> Asked:
@@ -111,8 +127,8 @@ def generate_asked(body: GenerateRequest, author: Author, limits: Limits) -> Ask
         stop_newline=not body.no_stop_newline,
         sampling=sampling_of(knobs),
     )
-    where = "both_reviews" if body.both_reviews else "head_id"
-    return _asked([opening], request, outcome, where, author, num_new)
+    names = Names("both_reviews" if body.both_reviews else "head_id")
+    return _asked([opening], request, outcome, names, author, num_new)
 
 
 def pair_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Asked:
@@ -133,11 +149,14 @@ def pair_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Aske
         seed=seed_of(body.seed),
         topic=body.topic,
         sampling=sampling_of(body),
-        steering=steering_of(body.steer),
+        steering=steering_of(body.steer, "steer"),
         events=events_of(body.events),
         num_top=top_asked(body),
     )
-    return _asked([opening], request, "both", "prompt", author, num_new, body.steer)
+    names = Names("prompt", prompt="begin" if begin and opening.prompt is None else "prompt")
+    asked = _asked([opening], request, "both", names, author, num_new, body.steer)
+    _check_told(asked, 1 + 2 * top_asked(body), limits, with_begin=True)
+    return asked
 
 
 def top_asked(body: CounterfactualBody) -> int:
@@ -155,6 +174,8 @@ def review_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Co
     if not author.has_outcomes:
         raise unsupported("This model has one outcome, so no review has another one. Serve one with two.", "text")
     _check_steer(body.steer, author, "steer")
+    if body.topic is None and author.topics:
+        raise invalid(f"topic: give what the review is about, {', '.join(author.topics)}.", "topic")
     text = short("text", body.text or "", limits.max_review_chars)
     num_tokens = len(author.tokenizer.encode(clean(text)))
     num_kept = min(body.keep_prefix or 0, num_tokens)
@@ -162,27 +183,28 @@ def review_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Co
         num_new = min(2 * num_tokens + 32 - num_kept, limits.max_tokens)
     else:
         num_new = num_new_of(body.max_tokens, limits, "max_tokens")
-    return CounterfactualRequest(
-        text=text,
-        label=int(body.label == "pos"),
-        topic=body.topic,
-        num_draws=1,
-        keep_prefix=body.keep_prefix or 0,
-        similarity=1.0 if body.similarity is None else body.similarity,
-        num_tokens=num_kept + num_new,
-        seed=seed_of(body.seed),
-        sampling=sampling_of(body),
-        steering=steering_of(body.steer),
-        events=events_of(body.events),
-        num_top=top_asked(body),
-    )
+    with blaming("text", {"keep_prefix": "keep_prefix"}):
+        return CounterfactualRequest(
+            text=text,
+            label=int(body.label == "pos"),
+            topic=body.topic,
+            num_draws=1,
+            keep_prefix=body.keep_prefix or 0,
+            similarity=1.0 if body.similarity is None else body.similarity,
+            num_tokens=num_kept + num_new,
+            seed=seed_of(body.seed),
+            sampling=sampling_of(body),
+            steering=steering_of(body.steer, "steer"),
+            events=events_of(body.events),
+            num_top=top_asked(body),
+        )
 
 
 # ------------------------------------------------------------------------------- of all kinds of texts
 
 
 def _texts_asked(
-    body: Texts, openings: Sequence[Opening], author: Author, limits: Limits, num_new: int, num_top: int
+    body: Texts, openings: Sequence[Opening], author: Author, limits: Limits, num_new: int, num_top: int, prompt: str
 ) -> Asked:
     body.refuse_unsupported()
     if body.stream_options is not None:
@@ -215,19 +237,21 @@ def _texts_asked(
         topic=extension.topic,
         stop=stops_of(body.stop, limits, "stop"),
         sampling=sampling_of(body),
-        steering=steering_of(extension.steer),
+        steering=steering_of(extension.steer, "nano_llm.steer"),
         events=events_of(extension.events),
         num_top=max(num_top, extension.top or 0),
     )
-    where = "both_reviews" if body.both_reviews else "nano_llm.outcome"
-    return _asked(openings, request, outcome, where, author, num_new, extension.steer)
+    names = Names(
+        "both_reviews" if body.both_reviews else "nano_llm.outcome", prompt, "nano_llm.topic", "nano_llm.steer"
+    )
+    return _asked(openings, request, outcome, names, author, num_new, extension.steer)
 
 
 def _asked(
     openings: Sequence[Opening],
     request: Request,
     outcome: Outcome | None,
-    where: str,
+    names: Names,
     author: Author,
     num_new: int,
     steer: Steer | None = None,
@@ -238,15 +262,17 @@ def _asked(
         openings: One or more.
         request: What else is wanted of each.
         outcome: Whose reviews.
-        where: The field that says so.
+        names: Of the fields.
         author: Who writes.
         num_new: Most tokens behind those that a text begins with.
         steer: How it is steered, to be told again.
     """
     commissions: list[Commission] = []
     for opening in openings:
-        wanted = _wanted(outcome, opening, author, where)
-        commissioned = author.commissions(replace(request, wanted=wanted, prompt=opening.prompt, begin=opening.begin))
+        wanted = _wanted(outcome, opening, author, names.outcome)
+        with blaming(names.prompt, {"topic": names.topic, "plausibility": names.steer}):
+            whole = replace(request, wanted=wanted, prompt=opening.prompt, begin=opening.begin)
+            commissioned = author.commissions(whole)
         commissions += [_with_new_tokens(commission, num_new) for commission in commissioned]
     return Asked(tuple(commissions), tuple(openings), 2 if outcome == "both" else 1, request.seed, steer)
 
@@ -254,6 +280,25 @@ def _asked(
 def _with_new_tokens(commission: Commission, num_new: int) -> Commission:
     order = commission.order
     return replace(commission, order=replace(order, num_tokens=len(order.begin) + num_new))
+
+
+def _num_told(extension: Extension | None, author: Author, num_logprobs: int | None) -> int:
+    """Return the numbers told of each token: its own, and those of the likeliest."""
+    of_trace = 1 + author.num_heads * (extension.top or 0) if extension is not None and extension.trace else 0
+    return of_trace + (0 if num_logprobs is None else 1 + num_logprobs)
+
+
+def _check_told(asked: Asked, num_told: int, limits: Limits, with_begin: bool) -> None:
+    """Check how much is told of the tokens of all texts, by the numbers told of each."""
+    orders = [commission.order for commission in asked.commissions]
+    num_tokens = sum(order.num_tokens - (0 if with_begin else len(order.begin)) for order in orders)
+    if num_tokens * num_told > limits.max_told:
+        raise invalid(
+            f"The request asks for up to {num_told} log-probabilities of each of {num_tokens} tokens, over all texts; "
+            f"at most {limits.max_told} are told at once. Ask for fewer of them, for fewer tokens or texts, or several "
+            "times.",
+            "max_tokens",
+        )
 
 
 def _wanted(outcome: Outcome | None, opening: Opening, author: Author, where: str) -> Wanted:

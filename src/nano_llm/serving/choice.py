@@ -8,7 +8,6 @@ from nano_llm.generation.piece import Piece
 from nano_llm.generation.redaction import redact
 from nano_llm.generation.teller import Teller
 from nano_llm.generation.writer import Finish, Token
-from nano_llm.serving.opening import Opening
 from nano_llm.serving.spelling import Spelling
 
 
@@ -59,9 +58,12 @@ class Choice:
         commission: The text.
         spelling: Of the model's tokens.
         with_begin: Whether what the review begins with is told too.
+        num_chars: Of the text that stands before the review.
     """
 
-    def __init__(self, commission: Commission, spelling: Spelling, *, with_begin: bool = False) -> None:
+    def __init__(
+        self, commission: Commission, spelling: Spelling, *, with_begin: bool = False, num_chars: int = 0
+    ) -> None:
         self.commission = commission
         self.spelling = spelling
         self.tokens: list[int] = []
@@ -70,7 +72,7 @@ class Choice:
         self._with_begin = with_begin
         self._num_heard = 0  # tokens of the review, those it begins with included
         self._num_told = 0  # of these
-        self.num_chars = 0
+        self.num_chars = num_chars
         """Of the text so far."""
 
     @property
@@ -88,20 +90,6 @@ class Choice:
     def is_ended_by_token(self) -> bool:
         """Whether the end of the review, if the model writes it, is a token that is no part of it."""
         return self.spelling.tokenizer.has_markers
-
-    def repeat(self, opening: Opening) -> News:
-        """Return what the client's own prompt adds to the text before the review; to be asked first, if at all."""
-        tokenizer = self.spelling.tokenizer
-        text = opening.prompt_text(tokenizer)
-        if self.spelling.censored:
-            text = redact(text).text
-        tokens = opening.prompt_tokens(tokenizer)
-        prompt = []
-        for number, token in enumerate(tokens):
-            begin = len(tokenizer.decode(tokens[:number], keep_special=True))
-            prompt.append((self.spelling.text(token, is_first=number == 0), min(begin, len(text))))
-        self.num_chars = len(text)
-        return News(text, prompt=prompt)
 
     def hear(self, piece: Piece) -> News:
         """Take what the model wrote, and return what of it and of earlier pieces can be shown now."""

@@ -1,16 +1,26 @@
 """Routes of OpenAI's protocol that write texts."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from nano_llm.serving.answer import Answer, ChatAnswer, CompletionAnswer, Facts
-from nano_llm.serving.answering import admitted, all_heard, begun, ended_by_error, gauges_of, heard, service_of
+from nano_llm.serving.answer import ChatAnswer, CompletionAnswer, Facts
+from nano_llm.serving.answering import (
+    admitted,
+    await_beginning,
+    ended_by_error,
+    gauges_of,
+    news_of,
+    service_of,
+    whole_news,
+)
 from nano_llm.serving.asked import Asked, chat_asked, completion_asked
-from nano_llm.serving.choice import Choice
+from nano_llm.serving.choice import Choice, News
 from nano_llm.serving.documented import KEY, WRITING_ERRORS, streamed
+from nano_llm.serving.echo import echo_of
 from nano_llm.serving.engine import Ticket
 from nano_llm.serving.gauges import Gauges, Watch
 from nano_llm.serving.requests import ChatRequest, CompletionRequest, Extension, Texts
@@ -45,8 +55,15 @@ async def complete(request: Request, body: CompletionRequest, service: Served) -
     """
     service.check_model(body.model)
     asked = completion_asked(body, service.author, service.limits)
-    choices = [Choice(commission, service.spelling, with_begin=bool(body.echo)) for commission in asked.commissions]
-    return await _answer(request, body, asked, choices, CompletionAnswer(_facts(service, body, asked, choices), body))
+    if not body.echo:
+        choices = [Choice(commission, service.spelling) for commission in asked.commissions]
+        return await _answer(request, body, CompletionAnswer(_facts(service, body, asked, choices), body))
+    echoes = await _echoes(asked, service)
+    choices = [
+        Choice(commission, service.spelling, with_begin=True, num_chars=len(echo.text))
+        for commission, echo in zip(asked.commissions, echoes, strict=True)
+    ]
+    return await _answer(request, body, CompletionAnswer(_facts(service, body, asked, choices), body, echoes))
 
 
 @router.post(
@@ -61,7 +78,7 @@ async def chat(request: Request, body: ChatRequest, service: Served) -> Response
     service.check_model(body.model)
     asked = chat_asked(body, service.author, service.limits)
     choices = [Choice(commission, service.spelling) for commission in asked.commissions]
-    return await _answer(request, body, asked, choices, ChatAnswer(_facts(service, body, asked, choices), body))
+    return await _answer(request, body, ChatAnswer(_facts(service, body, asked, choices), body))
 
 
 def _facts(service: Service, body: Texts, asked: Asked, choices: Sequence[Choice]) -> Facts:
@@ -70,28 +87,38 @@ def _facts(service: Service, body: Texts, asked: Asked, choices: Sequence[Choice
     return Facts(service, asked, choices, body.nano_llm or Extension(), includes_usage)
 
 
-async def _answer(request: Request, body: Texts, asked: Asked, choices: Sequence[Choice], answer: Answer) -> Response:
-    service, gauges = answer.facts.service, gauges_of(request)
+async def _echoes(asked: Asked, service: Service) -> list[News]:
+    """Return of each choice what its text repeats before the review; choices of one prompt share it."""
+    echoes = {}
+    for opening in asked.openings:
+        echoes[opening] = echo_of(opening, service.spelling)
+        await asyncio.sleep(0)  # other requests have their turn
+    return [echoes[asked.opening_of(place)] for place in range(len(asked.commissions))]
+
+
+async def _answer(request: Request, body: Texts, answer: CompletionAnswer | ChatAnswer) -> Response:
+    service, asked, choices = answer.facts.service, answer.facts.asked, answer.facts.choices
+    gauges = gauges_of(request)
     watch = gauges.watch()
     ticket = admitted(lambda: service.engine.submit(asked.commissions, seconds=service.limits.seconds), gauges)
     gauges.read(asked.num_prompt_tokens)
     if not body.stream:
-        news = await all_heard(request, ticket, choices, gauges, watch)
-        return Response(_json(answer.whole(news)), media_type="application/json")
-    has_begun = await begun(request, ticket) is not None
-    events = _events(ticket, has_begun, choices, answer, gauges, watch)
+        news = await whole_news(request, ticket, choices, gauges, watch)
+        return Response(await _whole(answer, news), media_type="application/json")
+    has_begun = await await_beginning(request, ticket) is not None
+    events = _events(ticket, has_begun, answer, gauges, watch)
     return EventStream(ended_by_error(events), ticket, gauges.cancelled)
 
 
 async def _events(
-    ticket: Ticket, has_begun: bool, choices: Sequence[Choice], answer: Answer, gauges: Gauges, watch: Watch
+    ticket: Ticket, has_begun: bool, answer: CompletionAnswer | ChatAnswer, gauges: Gauges, watch: Watch
 ) -> AsyncGenerator[bytes, None]:
     while not has_begun:
         yield PING
         has_begun = await begun_soon(ticket) is not None
     for chunk in answer.opening_chunks():
         yield frame(_json(chunk))
-    async for step in heard(ticket, choices, gauges, watch):
+    async for step in news_of(ticket, answer.facts.choices, gauges, watch):
         if not step:
             yield PING
         for place, news in step.items():
@@ -101,6 +128,17 @@ async def _events(
     if usage is not None:
         yield frame(_json(usage))
     yield DONE
+
+
+async def _whole(answer: CompletionAnswer | ChatAnswer, news: Sequence[News]) -> str:
+    """Return the body of an answer that comes at once; where much is told, threads make it, not the event loop."""
+    choices = [await asyncio.to_thread(_choice, answer, place, one) for place, one in enumerate(news)]
+    # Quotes within a text are escaped, so that none reads like this.
+    return _json(answer.whole()).replace('"choices":[]', f'"choices":[{",".join(choices)}]', 1)
+
+
+def _choice(answer: CompletionAnswer | ChatAnswer, place: int, news: News) -> str:
+    return _json(answer.whole_choice(place, news))
 
 
 def _json(model: BaseModel) -> str:

@@ -14,11 +14,12 @@ from nano_llm.generation.author import Commission
 from nano_llm.generation.redaction import redact
 from nano_llm.report.text_diff import Change as WordChange
 from nano_llm.report.text_diff import compare_words
-from nano_llm.serving.answering import admitted, begun, ended_by_error, gauges_of, heard, service_of
+from nano_llm.serving.answering import admitted, await_beginning, ended_by_error, gauges_of, news_of, service_of
 from nano_llm.serving.asked import pair_asked, review_asked, top_asked
 from nano_llm.serving.choice import Choice, News, joined
 from nano_llm.serving.documented import KEY, WRITING_ERRORS, streamed_by_name
 from nano_llm.serving.engine import Ticket
+from nano_llm.serving.fields import blaming
 from nano_llm.serving.gauges import Gauges, Watch
 from nano_llm.serving.requests import CounterfactualBody
 from nano_llm.serving.responses import Change, Column, ColumnEnd, End, ErrorBody, Source, Start, Step
@@ -69,7 +70,8 @@ async def counterfactual(
             text=redact(text).text if service.censored else text, label="pos" if review.label == 1 else "neg"
         )
         telling = _Telling(service, review.seed, source, top_asked(body))
-    commissions = await begun(request, ticket)
+    with blaming("text", {"topic": "topic"}):  # a review is read by the model first
+        commissions = await await_beginning(request, ticket)
     events = _events(ticket, commissions, telling, gauges, watch)
     return EventStream(ended_by_error(events, "error"), ticket, gauges.cancelled)
 
@@ -135,13 +137,14 @@ async def _events(
 ) -> AsyncGenerator[bytes, None]:
     while commissions is None:
         yield PING
-        commissions = await begun_soon(ticket)
+        with blaming("text", {"topic": "topic"}):
+            commissions = await begun_soon(ticket)
     choices = [Choice(commission, telling.service.spelling, with_begin=True) for commission in commissions]
     first = commissions[0].order
     gauges.read(len(first.prompt) + len(first.begin))
     yield frame(telling.start(choices).model_dump_json(), "start")
     all_news: list[list[News]] = [[] for _ in choices]
-    async for step in heard(ticket, choices, gauges, watch):
+    async for step in news_of(ticket, choices, gauges, watch):
         if not step:
             yield PING
         for place, news in step.items():

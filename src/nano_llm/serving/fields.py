@@ -1,14 +1,36 @@
 """Fields of requests, in the terms of `nano_llm.generation` and within the limits of a server."""
 
 import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+from nano_llm.errors import RequestError
 from nano_llm.generation.events import EventKeys
 from nano_llm.generation.request import KNOBS, Pairing
 from nano_llm.generation.sampling import Sampling
 from nano_llm.generation.steering import ContrastBase, Steering, SteeringMode
+from nano_llm.generation.text_stream import check_stops
 from nano_llm.serving.limits import Limits
 from nano_llm.serving.problem import invalid, too_long
 from nano_llm.serving.requests import Knobs, Steer
+
+
+@contextmanager
+def blaming(param: str, names: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Say of which field the errors are that `nano_llm.generation` raises.
+
+    Args:
+        param: The field.
+        names: Other fields, by the names that a message begins with, as in "temperature=-1: ...".
+
+    Raises:
+        Problem: In the place of a `RequestError`.
+    """
+    try:
+        yield
+    except RequestError as error:
+        message = str(error)
+        raise invalid(message, (names or {}).get(message.partition("=")[0], param)) from error
 
 
 def short(name: str, text: str, most: int) -> str:
@@ -51,13 +73,15 @@ def stops_of(stop: str | list[str] | None, limits: Limits, name: str) -> tuple[s
     """Return the strings that end a text.
 
     Raises:
-        Problem: There are more than the limit.
+        Problem: There are more than the limit, or one is empty or too long.
     """
     stops = [stop] if isinstance(stop, str) else stop or []
     if len(stops) > limits.max_stops:
         raise invalid(
             f"{name}: there are {len(stops)} stop strings; at most {limits.max_stops} are searched for.", name
         )
+    with blaming(name):
+        check_stops(stops)
     return tuple(stops)
 
 
@@ -68,21 +92,31 @@ def seed_of(given: int | None) -> int:
 
 
 def sampling_of(knobs: Knobs) -> Sampling:
-    """Return the knobs of a request; raises `RequestError` if they do not go together."""
-    return Sampling(**knobs.model_dump(include=set(KNOBS), exclude_none=True))
+    """Return the knobs of a request.
+
+    Raises:
+        Problem: One is out of its bounds.
+    """
+    with blaming("temperature", {knob: knob for knob in KNOBS}):
+        return Sampling(**knobs.model_dump(include=set(KNOBS), exclude_none=True))
 
 
-def steering_of(steer: Steer | None) -> Steering:
-    """Return how a text is steered; raises `RequestError` if its options do not go together."""
+def steering_of(steer: Steer | None, name: str) -> Steering:
+    """Return how a text is steered.
+
+    Raises:
+        Problem: Its options do not go together.
+    """
     if steer is None:
         return Steering()
-    return Steering(
-        mode=SteeringMode(steer.mode),
-        strength=steer.strength,
-        base=ContrastBase(steer.base or "head"),
-        plausibility=steer.plausibility or 0.0,
-        posterior_scale=1.0 if steer.posterior_scale is None else steer.posterior_scale,
-    )
+    with blaming(name):
+        return Steering(
+            mode=SteeringMode(steer.mode),
+            strength=steer.strength,
+            base=ContrastBase(steer.base or "head"),
+            plausibility=steer.plausibility or 0.0,
+            posterior_scale=1.0 if steer.posterior_scale is None else steer.posterior_scale,
+        )
 
 
 def pairing_of(pair: str | None) -> Pairing:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from nano_llm.serving.answering import admitted, all_heard, gauges_of, service_of
+from nano_llm.serving.answering import admitted, gauges_of, service_of, whole_news
 from nano_llm.serving.asked import generate_asked
 from nano_llm.serving.choice import Choice
 from nano_llm.serving.documented import KEY, WRITING_ERRORS
@@ -37,7 +37,7 @@ async def generate(
     watch = gauges.watch()
     ticket = admitted(lambda: service.engine.submit(asked.commissions, seconds=service.limits.seconds), gauges)
     gauges.read(asked.num_prompt_tokens)
-    texts = [news.text for news in await all_heard(request, ticket, choices, gauges, watch)]
+    texts = [news.text for news in await whole_news(request, ticket, choices, gauges, watch)]
     job_id = body.job_id if body.job_id is not None else uuid.uuid4().hex
     if body.both_reviews:
         answer = Generated(job_id=job_id, output_y0=texts[0], output_y1=texts[1])

@@ -20,6 +20,8 @@ class Limits:
     max_stops: int = 4
     max_logprobs: int = 20
     """Likeliest tokens that are told beside each token."""
+    max_told: int = 200_000
+    """Log-probabilities and likeliest tokens of all tokens of a request."""
     seconds: float = 120.0
     """What an answer may take, waiting included."""
     num_waiting: int = 256

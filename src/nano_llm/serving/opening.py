@@ -15,19 +15,14 @@ class Opening:
     """In the place of the training prompt, ``[REVIEW]`` included, ``<bos>`` not; None leaves the training prompt."""
     begin: str | tuple[int, ...] = ""
     """What the review begins with."""
+    has_bos: bool = False
+    """Whether ``<bos>`` came before it, among token ids; the model reads one in any case."""
 
     def prompt_tokens(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Return the tokens of the prompt, if it is the client's."""
         if isinstance(self.prompt, str):
             return tuple(tokenizer.encode_prompt(self.prompt)[1:])
         return self.prompt or ()
-
-    def prompt_text(self, tokenizer: Tokenizer) -> str:
-        """Return the text before the review, if it is the client's, with the space that parts them."""
-        if self.prompt is None:
-            return ""
-        prompt = self.prompt
-        return f"{prompt if isinstance(prompt, str) else tokenizer.decode(prompt, keep_special=True)} "
 
 
 def split_text(text: str) -> tuple[str, str]:
@@ -50,10 +45,11 @@ def opening_of_instruction(text: str) -> Opening:
 
 def opening_of_tokens(tokens: Sequence[int], tokenizer: Tokenizer) -> Opening:
     """Read token ids as `opening_of_text` reads a text, with or without ``<bos>`` before them."""
-    given = tuple(tokens[1:] if [*tokens[:1]] == [tokenizer.bos_id] else tokens)
+    has_bos = [*tokens[:1]] == [tokenizer.bos_id]
+    given = tuple(tokens[1:] if has_bos else tokens)
     marker = tokenizer.encode_prompt(REVIEW_OPEN)[1:]
     # A marker that several tokens spell is text like any other.
     if len(marker) == 1 and marker[0] in given:
         end = given.index(marker[0]) + 1
-        return Opening(given[:end], given[end:])
-    return Opening(begin=given)
+        return Opening(given[:end], given[end:], has_bos)
+    return Opening(begin=given, has_bos=has_bos)

@@ -132,9 +132,13 @@ async function write() {
     if (!result.told) throw new ServerError('The stream ended before the text was finished. Try again.');
   } catch (error) {
     if (running !== controller) return; // another request has taken the page
-    if (error.name === 'AbortError') say('Stopped.');
-    else if (error instanceof ServerError) complain(error);
-    else throw error;
+    if (error.name === 'AbortError') {
+      if (!result.told) say('Stopped.');
+    } else if (error instanceof ServerError) complain(error);
+    else {
+      complain(new Error('Something went wrong in this page. Reload it, and try again.'));
+      throw error;
+    }
   } finally {
     result.close();
     if (running === controller) setRunning(false);
@@ -186,12 +190,14 @@ function drawSeed() {
   form.elements.seed.value = crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000;
 }
 
-function link() {
-  return `${location.href.split('#')[0]}#${fragmentOf(settingsOf(form), defaults)}`;
+function linkTo(settings) {
+  return `${location.href.split('#')[0]}#${fragmentOf(settings, defaults)}`;
 }
 
+/** Keep the settings in the page's own address; a seed that is not locked is of one press of the button. */
 function rememberSettings() {
-  history.replaceState(null, '', link());
+  const { seed, ...others } = settingsOf(form);
+  history.replaceState(null, '', linkTo(isLocked() ? { ...others, seed } : others));
 }
 
 /** Show what the settings say: the fields of the mode, the numbers of the sliders, what the model cannot do. */
@@ -313,9 +319,12 @@ function listen() {
     drawSeed();
     rememberSettings();
   });
-  at('lock').addEventListener('click', () => setLocked(!isLocked()));
+  at('lock').addEventListener('click', () => {
+    setLocked(!isLocked());
+    rememberSettings();
+  });
   form.elements.seed.addEventListener('input', () => setLocked(true)); // a seed that was typed is meant
-  at('copy-link').addEventListener('click', () => copy(link()));
+  at('copy-link').addEventListener('click', () => copy(linkTo(settingsOf(form))));
   at('copy-curl').addEventListener('click', () => copy(curlOf(requestOf(settingsOf(form)), key() !== null)));
   at('copy-json').addEventListener('click', () => copy(JSON.stringify(shown.json, null, 2)));
   at('key-form').addEventListener('submit', (event) => {

@@ -27,7 +27,7 @@ export function requestOf(settings) {
   return request;
 }
 
-/** Return what stands behind # in a link: the seed, and all that differs from the defaults. */
+/** Return what stands behind # in a link: the seed, if there is one, and all that differs from the defaults. */
 export function fragmentOf({ strength, ...settings }, defaults) {
   const changed = Object.entries(settings).filter(([name, value]) => name === 'seed' || value !== defaults[name]);
   if (settings.steer !== 'plain') changed.push(['strength', strength]);
@@ -39,8 +39,12 @@ export function restore(form, fragment, defaults) {
   const given = new URLSearchParams(fragment);
   for (const [name, value] of Object.entries(defaults)) {
     const control = form.elements[name];
-    control.value = given.get(name) ?? value;
-    if (control instanceof HTMLSelectElement && control.selectedIndex < 0) control.value = value;
+    control.value = value;
+    if (!given.has(name)) continue;
+    control.value = given.get(name); // of radio buttons, what none of them has changes nothing
+    const isUnknown = control instanceof HTMLSelectElement && control.selectedIndex < 0;
+    const isNoNumber = control.type === 'range' && Number.isNaN(Number(given.get(name)));
+    if (isUnknown || isNoNumber) control.value = value;
   }
   boundStrength(form);
   if (given.has('strength')) form.elements.strength.value = given.get('strength');

@@ -61,8 +61,8 @@ async function orServerError(promise, message) {
 function eventOf(block) {
   const fields = { event: [], data: [] };
   for (const line of block.split(/\r?\n/)) {
-    const [, name, value] = /^(\w+): ?(.*)$/.exec(line) ?? [];
-    fields[name]?.push(value);
+    const [name, ...value] = line.split(':'); // no pattern: its `.` stops at U+2028, which JSON may hold
+    fields[name]?.push(value.join(':').replace(/^ /, ''));
   }
   return fields.data.length ? { name: fields.event[0], data: JSON.parse(fields.data.join('\n')) } : null;
 }

@@ -73,7 +73,7 @@ export class Column {
   }
 }
 
-/** Grey the tokens that two texts begin with. */
+/** Grey the tokens that two texts begin with, up to the first that was redacted: it may be another word in each. */
 export class SharedBeginning {
   constructor(a, b) {
     this.columns = [a, b];
@@ -84,7 +84,8 @@ export class SharedBeginning {
   extend() {
     const [a, b] = this.columns;
     while (!this.isOver && this.length < Math.min(a.tokens.length, b.tokens.length)) {
-      this.isOver = a.tokens[this.length].text !== b.tokens[this.length].text;
+      const [one, other] = [a.tokens[this.length], b.tokens[this.length]];
+      this.isOver = one.token_id !== other.token_id || one.text !== other.text || Boolean(one.redacted);
       if (this.isOver) return;
       for (const column of this.columns) column.spans[this.length].classList.add('shared');
       this.length += 1;
