@@ -76,6 +76,12 @@ def client() -> TestClient:
         ({"steer": {"mode": "odd"}}, "steer.mode", "steer.mode: give 'plain' or 'contrast', not \"odd\"."),
         ({"steer": {"odd": 1}}, "steer.odd", "There is no field steer.odd."),
         ({"odd": 1}, "odd", "There is no field odd."),
+        ({"maxTokens": 1}, "maxTokens", "There is no field maxTokens."),
+        ({"list": 1}, "list", "There is no field list."),
+        ({"steer": {"Mode": 1}}, "steer.Mode", "There is no field steer.Mode."),
+        ({"": 1}, '""', 'There is no field "".'),
+        ({"x" * 1000: 1}, "x" * 60 + "...", "x" * 60 + ".... Leave it out"),
+        ({f"odd{i}": 1 for i in range(1000)}, "odd0", "There is no field odd0."),
         ({"name": "bad"}, "name", "name: give another one."),
         ([], None, "The body: give an object, not []."),
         ({"prompt": "\ud800" * 100, "n": "\ud800"}, "n", 'n: give a whole number, not "\ud800".'),
@@ -91,6 +97,13 @@ def test_a_field_of_the_wrong_kind_is_told_in_plain_words(
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "invalid_value", param)
     assert message in error["message"]
     assert len(error["message"]) < 200
+
+
+def test_a_value_that_is_deep_is_told_by_its_beginning(client: TestClient) -> None:
+    deep = b"[" * 700 + b"]" * 700
+    answer = client.post("/asked", content=b'{"n": %s}' % deep, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == f"n: give a whole number, not {'[' * 60}...."
 
 
 def test_a_body_that_is_no_json_is_told_where_it_breaks(client: TestClient) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +15,10 @@ from nano_llm.serving.engine import Closing, EngineError, Overdue, Overloaded
 
 RETRY_SECONDS = 2
 """When a server that is full, loading or shutting down is asked again at the earliest."""
+MOST_READ = 64
+"""Errors of a body, of which one is told."""
+MOST_SHOWN = 60
+"""Characters of a value or of a name that a message quotes."""
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "content_type"}
 """Of errors that the framework raises; other statuses below 500 are an ``invalid_value``."""
 
@@ -212,10 +216,11 @@ def _problem_of_fields(request: Request, errors: Sequence[Any]) -> Problem:
     whole = [error for error in errors if tuple(error["loc"]) == ("body",)]
     if whole and whole[0]["type"] != "missing" and not _is_json(type_given):
         return content_type(type_given)
-    first = _path(errors[0]["loc"])[:1]
-    of_first = [error for error in errors if _path(error["loc"])[:1] == first]
-    path = max((_path(error["loc"]) for error in of_first), key=len)
-    deepest = [error for error in of_first if _path(error["loc"]) == path]
+    read = errors[:MOST_READ]
+    first = _path(read[0])[:1]
+    of_first = [error for error in read if _path(error)[:1] == first]
+    path = max(map(_path, of_first), key=len)
+    deepest = [error for error in of_first if _path(error) == path]
     param = ".".join(path) or None
     expected = dict.fromkeys(filter(None, map(_expectation, deepest)))
     if expected:
@@ -276,14 +281,20 @@ def _expectation(error: Mapping[str, Any]) -> str | None:
     return KINDS.get(error["type"])
 
 
-def _path(location: Sequence[str | int]) -> tuple[str, ...]:
+def _path(error: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names and places that lead to a field, without the names of types that Pydantic puts between."""
+    steps: Sequence[str | int] = error["loc"][1:]
+    if error["type"] == "extra_forbidden":  # the last name is the client's own, and may be any
+        *known, unknown = steps
+        return (*_names_and_places(known), _cut(str(unknown)) or '""')
+    return tuple(_names_and_places(steps))
+
+
+def _names_and_places(steps: Sequence[str | int]) -> Iterator[str]:
     types = {"str", "int", "float", "bool", "list", "dict"}
-    return tuple(
-        str(step)
-        for step in location[1:]
-        if isinstance(step, int) or (step not in types and re.fullmatch(r"[a-z_][a-z0-9_]*", step))
-    )
+    for step in steps:
+        if isinstance(step, int) or (step not in types and re.fullmatch(r"[a-z_][a-z0-9_]*", step)):
+            yield str(step)
 
 
 def _is_json(given: str | None) -> bool:
@@ -291,6 +302,15 @@ def _is_json(given: str | None) -> bool:
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
-def _shown(value: object, most: int = 60) -> str:
-    shown = json.dumps(value, ensure_ascii=False, default=repr)
-    return shown if len(shown) <= most else f"{shown[:most]}..."
+def _shown(value: object) -> str:
+    """Return a value as JSON, or its beginning, of which no more is made: it may be large, or too deep to be whole."""
+    shown = ""
+    for part in json.JSONEncoder(ensure_ascii=False, default=repr).iterencode(value):
+        shown += part
+        if len(shown) > MOST_SHOWN:
+            break
+    return _cut(shown)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

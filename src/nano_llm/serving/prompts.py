@@ -52,15 +52,16 @@ def opening_of_messages(messages: Sequence[Message], limits: Limits) -> Opening:
     Raises:
         Problem: No prompt that models are trained on can express it.
     """
-    for message in messages:
-        message.refuse_unsupported()
     roles = [message.role for message in messages]
     if roles not in (["user"], ["user", "assistant"]):
+        told = ", ".join(roles[:4]) + (", ..." if len(roles) > 4 else "")
         raise unsupported(
-            f"messages of {', '.join(roles)}: models are trained on one instruction and its review. Give one message "
+            f"messages of {told}: models are trained on one instruction and its review. Give one message "
             "of the user and, if the review is to begin with something, one of the assistant behind it.",
             "messages",
         )
+    for message in messages:
+        message.refuse_unsupported()
     instruction, *begin = [short("messages", _content(message), limits.max_prompt_chars) for message in messages]
     opening = opening_of_instruction(instruction)
     if opening.begin and begin:
