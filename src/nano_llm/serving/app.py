@@ -67,7 +67,7 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
 
     install(app)
     app.add_exception_handler(ClientGone, _answer_nobody)
-    app.add_middleware(Guard, keys=keys, hosts=hosts, max_body_bytes=service.limits.max_body_bytes, gauges=gauges)
+    app.add_middleware(Guard, keys=keys, hosts=hosts, limits=service.limits, gauges=gauges)
     return app
 
 

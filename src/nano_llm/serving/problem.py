@@ -19,7 +19,7 @@ MOST_READ = 64
 """Errors of a body, of which one is told."""
 MOST_SHOWN = 60
 """Characters of a value or of a name that a message quotes."""
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "content_type"}
+CODES = {404: "not_found", 405: "method_not_allowed", 415: "content_type"}
 """Of errors that the framework raises; other statuses below 500 are an ``invalid_value``."""
 
 
@@ -62,9 +62,19 @@ class Problem(Exception):
             asked["Retry-After"] = str(self.retry_after)
         if self.status == HTTPStatus.UNAUTHORIZED:
             asked["WWW-Authenticate"] = "Bearer"
+        if self.status == HTTPStatus.REQUEST_TIMEOUT:
+            asked["Connection"] = "close"  # the rest of the request would be taken for the next one
         # Escaped, for a message may quote half a character, which UTF-8 cannot hold.
         content = json.dumps(self.body(), ensure_ascii=True)
         return Response(content, self.status, asked, media_type="application/json")
+
+
+class Refusal(HTTPException):
+    """A problem while a body is read, where the framework lets no other error through."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status, problem.message)
+        self.problem = problem
 
 
 def invalid(message: str, param: str | None = None) -> Problem:
@@ -111,6 +121,11 @@ def model_not_found(asked: str, known: str) -> Problem:
 def body_too_large(max_bytes: int) -> Problem:
     """Say how many bytes of a body are read."""
     return Problem(413, "body_too_large", f"The body is too large: at most {max_bytes} bytes are read. Send less.")
+
+
+def body_too_slow(seconds: float) -> Problem:
+    """Say how long a body may take."""
+    return Problem(408, "body_too_slow", f"The body has not come within {seconds:g} s. Send it at once.")
 
 
 def content_type(given: str | None) -> Problem:
@@ -168,7 +183,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Let an app answer every error as a `Problem`, those of the framework included."""
+    """Let an app answer errors as a `Problem`, those of the framework included; bugs are left to its `Guard`."""
 
     async def answer(request: Request, error: Exception) -> Response:
         return problem_of(error).response()
@@ -179,14 +194,14 @@ def install(app: FastAPI) -> None:
 
     async def answer_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _problem_of_http(request, error).response(error.headers)
+        problem = error.problem if isinstance(error, Refusal) else _problem_of_http(request, error)
+        return problem.response(error.headers)
 
     app.add_exception_handler(Problem, answer)
     app.add_exception_handler(RequestError, answer)
     app.add_exception_handler(EngineError, answer)
     app.add_exception_handler(RequestValidationError, answer_validation)
     app.add_exception_handler(HTTPException, answer_http)
-    app.add_exception_handler(Exception, answer)
 
 
 def _problem_of_http(request: Request, error: HTTPException) -> Problem:
@@ -199,8 +214,6 @@ def _problem_of_http(request: Request, error: HTTPException) -> Problem:
             message = f"There is no {asked} here; this path takes {allowed}."
         case 400:
             message = "The body cannot be read. Send JSON in UTF-8."
-        case 413:
-            message = error.detail
         case _:
             message = f"{error.detail}."
     code = "internal_error" if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_value"
