@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
+from nano_llm.errors import RequestError
 from nano_llm.serving.app import create_app
 from nano_llm.serving.service import Service
 from serving.authors import open_author
@@ -46,6 +47,19 @@ def test_a_key_opens_what_is_not_open_to_all(service: Service) -> None:
     for path in ("/v1/models", "/version", "/metrics", "/openapi.json"):
         assert client.get(path).status_code == 401
         assert client.get(path, headers={"Authorization": "Bearer secret"}).status_code == 200
+
+
+@pytest.mark.parametrize("key", [" abc", "à", "clé-Å"])
+def test_a_key_may_be_of_any_letters(service: Service, key: str) -> None:
+    client = TestClient(create_app(service, keys=[key]))
+    authorization = f"Bearer {key.strip()}".encode()
+    assert client.get("/version", headers={"Authorization": authorization}).status_code == 200
+    assert client.get("/version", headers={"Authorization": "Bearer "}).status_code == 401
+
+
+def test_a_key_that_no_header_holds_is_refused(service: Service) -> None:
+    with pytest.raises(RequestError, match="A key is empty"):
+        create_app(service, keys=[""])
 
 
 def test_a_byte_order_mark_is_no_part_of_a_body(client: TestClient) -> None:

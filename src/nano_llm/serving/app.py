@@ -14,6 +14,7 @@ from nano_llm.serving.answering import gauges_of
 from nano_llm.serving.documented import DESCRIPTION, DocumentedApp
 from nano_llm.serving.gauges import Gauges
 from nano_llm.serving.guard import GONE, Guard
+from nano_llm.serving.key import checked_key
 from nano_llm.serving.problem import install
 from nano_llm.serving.service import Service
 from nano_llm.serving.stream import ClientGone
@@ -29,6 +30,9 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
         service: What is served. Its engine is started and ended by the caller.
         keys: Any of them opens all routes; without any, none is needed.
         hosts: Names by which the server may be called; None allows any.
+
+    Raises:
+        RequestError: A key is none.
     """
     app = DocumentedApp(
         title="nano_llm",
@@ -67,7 +71,9 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
 
     install(app)
     app.add_exception_handler(ClientGone, _answer_nobody)
-    app.add_middleware(Guard, keys=keys, hosts=hosts, limits=service.limits, gauges=gauges)
+    app.add_middleware(
+        Guard, keys=[checked_key(key) for key in keys], hosts=hosts, limits=service.limits, gauges=gauges
+    )
     return app
 
 

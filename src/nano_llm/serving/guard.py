@@ -58,7 +58,7 @@ class Guard:
 
     Args:
         app: What answers.
-        keys: Any of them opens every route. None leaves all of them open.
+        keys: As of `checked_key`. Any of them opens every route. None leaves all of them open.
         hosts: Names by which the server may be called, without ports; None allows any. A page of another site can
             point a name of its own at this machine, and would then be let in by the browser.
         limits: Of a body, and of the time of an answer. One that goes on for longer is not read, and is cut off.
@@ -132,7 +132,7 @@ class Guard:
 
     def _has_key(self, authorization: str) -> bool:
         scheme, _, given = authorization.partition(" ")
-        as_sent = given.strip().encode("latin-1")
+        as_sent = given.strip(" \t").encode("latin-1")
         # Every key is compared, so that the time tells nothing of which was nearly right.
         matches = [hmac.compare_digest(as_sent, key) for key in self._keys]
         return scheme.lower() == "bearer" and any(matches)
