@@ -52,6 +52,8 @@ def opening_of_messages(messages: Sequence[Message], limits: Limits) -> Opening:
     Raises:
         Problem: No prompt that models are trained on can express it.
     """
+    for message in messages:
+        message.refuse_unsupported()
     roles = [message.role for message in messages]
     if roles not in (["user"], ["user", "assistant"]):
         told = ", ".join(roles[:4]) + (", ..." if len(roles) > 4 else "")
@@ -60,8 +62,6 @@ def opening_of_messages(messages: Sequence[Message], limits: Limits) -> Opening:
             "of the user and, if the review is to begin with something, one of the assistant behind it.",
             "messages",
         )
-    for message in messages:
-        message.refuse_unsupported()
     instruction, *begin = [short("messages", _content(message), limits.max_prompt_chars) for message in messages]
     opening = opening_of_instruction(instruction)
     if opening.begin and begin:
