@@ -1,11 +1,12 @@
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from nano_llm.errors import RequestError
-from nano_llm.serving.app import create_app
+from nano_llm.serving.app import File, create_app, page_files
 from nano_llm.serving.service import Service
 from serving.authors import open_author
 from serving.servers import served
@@ -31,6 +32,21 @@ def test_the_page_and_all_it_names_are_served(client: TestClient) -> None:
     for path in named:
         assert client.get(f"/{path}").status_code == 200
     assert client.get("/static/page.js").headers["content-type"].startswith("text/javascript")
+
+
+@pytest.mark.parametrize("path", ["/", "/static/page.js", "/health", "/ready"])
+def test_what_is_open_to_all_may_be_asked_for_its_headers(client: TestClient, path: str) -> None:
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"]
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+def test_what_is_no_file_of_a_page_is_left_out(tmp_path: Path) -> None:
+    for name in ("index.html", "index.html~", ".page.js.swp", ".DS_Store"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "__pycache__").mkdir()
+    assert page_files(tmp_path) == {"index.html": File(b"index.html", "text/html")}
 
 
 @pytest.mark.parametrize("path", ["/static/app.py", "/static/..%2Fapp.py", "/static/%2e%2e/app.py", "/docs", "/redoc"])

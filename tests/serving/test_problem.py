@@ -184,11 +184,12 @@ def test_what_the_engine_raises_has_a_code(error: EngineError, code: str) -> Non
         (problem.body_too_large(9), 413, "body_too_large"),
         (problem.body_too_slow(9), 408, "body_too_slow"),
         (problem.content_type("text/plain"), 415, "content_type"),
-        (problem.loading(), 503, "loading"),
+        (problem.overloaded(), 503, "overloaded"),
+        (problem.model_failed(), 503, "model_failed"),
         (problem.shutting_down(), 503, "shutting_down"),
         (problem.deadline_exceeded(), 504, "deadline_exceeded"),
     ],
 )
 def test_problems_have_the_statuses_and_codes_that_are_promised(made: Problem, status: int, code: str) -> None:
     assert (made.status, made.code) == (status, code)
-    assert (made.response().headers.get("retry-after") is not None) == (status == 503)
+    assert (made.response().headers.get("retry-after") is not None) == (code in ("overloaded", "shutting_down"))

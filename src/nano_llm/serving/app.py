@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
+from importlib.resources.abc import Traversable
+from pathlib import PurePath
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -57,12 +58,14 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
         tokens.router,
     ):
         app.include_router(router)
-    page = _page()
+    page = page_files(files("nano_llm.serving").joinpath("page"))
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
         return page["index.html"].response()
 
+    @app.head("/static/{name}", include_in_schema=False)
     @app.get("/static/{name}", include_in_schema=False)
     async def static(name: str) -> Response:
         if name not in page:
@@ -78,19 +81,25 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class File:
+    """A file of the page."""
+
     content: bytes
     media_type: str
 
     def response(self) -> Response:
+        """Return the answer that holds it."""
         # Asked for again each time: a newer version may be served at the same place.
         return Response(self.content, media_type=self.media_type, headers={"Cache-Control": "no-cache"})
 
 
-def _page() -> dict[str, _File]:
-    """Return the files of the page by their names."""
-    folder = files("nano_llm.serving").joinpath("page")
-    return {file.name: _File(file.read_bytes(), TYPES[Path(file.name).suffix]) for file in folder.iterdir()}
+def page_files(folder: Traversable) -> dict[str, File]:
+    """Return the files of a page by their names, without what editors and systems leave beside them."""
+    return {
+        file.name: File(file.read_bytes(), TYPES[PurePath(file.name).suffix])
+        for file in folder.iterdir()
+        if PurePath(file.name).suffix in TYPES
+    }
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from nano_llm.errors import RequestError
 from nano_llm.serving.engine import Closing, EngineError, Overdue, Overloaded
 
 RETRY_SECONDS = 2
-"""When a server that is full, loading or shutting down is asked again at the earliest."""
+"""When a server that is full or shutting down is asked again at the earliest."""
 MOST_READ = 64
 """Errors of a body, of which one is told."""
 MOST_SHOWN = 60
@@ -146,9 +146,9 @@ def overloaded() -> Problem:
     return Problem(503, "overloaded", "The queue is full. Ask again in some seconds.", retry_after=RETRY_SECONDS)
 
 
-def loading() -> Problem:
-    """Say that the model is not there yet."""
-    return Problem(503, "loading", "The model is not there yet. Ask again in some seconds.", retry_after=RETRY_SECONDS)
+def model_failed() -> Problem:
+    """Say that nothing will be written any more."""
+    return Problem(503, "model_failed", "The model has failed. The server has to be started again; its log tells more.")
 
 
 def shutting_down() -> Problem:
