@@ -216,7 +216,19 @@ def test_where_no_server_is_it_says_how_to_start_one(capsys: pytest.CaptureFixtu
     assert "nano-llm serve RUN" in said
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:18080", "ftp://x", "http://", "http://x:port", "http://[1"])
+URLS = [
+    "127.0.0.1:18080",
+    "ftp://x",
+    "http://",
+    "http://x:port",
+    "http://[1",
+    "http://a b",
+    "http://x/é",
+    "http://x/a b",
+]
+
+
+@pytest.mark.parametrize("url", [*URLS, f"http://{'x' * 64}.example", "http://\udcff"])
 def test_an_address_that_is_none_is_refused(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "give an address such as" in refusal(capsys, "--url", url, status=2)
 
@@ -236,3 +248,53 @@ def test_what_does_not_go_together_is_refused(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert words in refusal(capsys, *arguments, status=2)
+
+
+@pytest.mark.parametrize("route", ["/v1/é", "v1/completions", "/a b", "", "/a\nb"])
+def test_a_route_that_is_none_is_refused(
+    route: str, capsys: pytest.CaptureFixture[str], played: Played, tmp_path: Path
+) -> None:
+    body = tmp_path / "body.json"
+    body.write_text("{}")
+    arguments = ["--url", played.url, "--body", str(body), "--route", route]
+    assert "give one of the server's, such as /v1/completions" in refusal(capsys, *arguments, status=2)
+    assert played.asked == []
+
+
+@pytest.mark.parametrize(("key", "words"), [("abc\n", "has a character that cannot be printed"), (" ", "is empty")])
+def test_a_key_that_is_none_is_refused_and_not_told(
+    key: str, words: str, capsys: pytest.CaptureFixture[str], played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"--api-key {words}" in refusal(capsys, "--url", played.url, "--api-key", key, status=2)
+    monkeypatch.setenv("NANO_LLM_API_KEY", key)
+    said = refusal(capsys, "--url", played.url, status=2)
+    assert f"NANO_LLM_API_KEY {words}" in said
+    assert "abc" not in said
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "shown", "sent"),
+    [
+        ("text/event-stream", None, "a]0;b\tc\nd\n\n", "a\x1b]0;b\x07\tc\n\x9b\rd\n\n"),
+        ("text/plain", "a\x1b[2Jb\n", "a[2Jb\n\n", "a\x1b[2Jb\n\n"),
+    ],
+)
+def test_a_terminal_is_not_steered(
+    content_type: str, content: str | None, shown: str, sent: str, played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played.content_type = content_type
+    played.content = content or stream_of(chunk(0, "a\x1b]0;b\x07\tc\n\x9b\rd", "stop"))
+    for out, expected in ((Terminal(), shown), (io.StringIO(), sent)):
+        monkeypatch.setattr("sys.stdout", out)
+        assert main(["ask", "--url", played.url]) == 0
+        assert out.getvalue() == expected
+
+
+def test_an_error_of_a_server_steers_no_terminal(capsys: pytest.CaptureFixture[str], played: Played) -> None:
+    played.status, played.content = 400, json.dumps({"error": {"message": "no\x1b[2J"}})
+    assert refusal(capsys, "--url", played.url, status=1) == "Error: no[2J\n"

@@ -207,6 +207,18 @@ def test_an_empty_key_is_refused(capsys: pytest.CaptureFixture[str], two_heads: 
     assert "--api-key is empty" in refusal(capsys, str(two_heads), "--api-key", " ", status=2)
 
 
+@pytest.mark.parametrize(
+    ("key", "words"), [(" ", "NANO_LLM_API_KEY is empty"), ("abc\n", "NANO_LLM_API_KEY has a character")]
+)
+def test_a_key_of_the_environment_is_one(
+    key: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, two_heads: Path
+) -> None:
+    monkeypatch.setenv("NANO_LLM_API_KEY", key)
+    said = refusal(capsys, str(two_heads), "--host", "0.0.0.0", "--port", "0", status=2)
+    assert words in said
+    assert "abc" not in said
+
+
 def test_a_model_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "neither a run" in refusal(capsys, str(tmp_path), status=2)
 

@@ -1,10 +1,12 @@
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from nano_llm.serving.app import create_app
+from nano_llm.errors import RequestError
+from nano_llm.serving.app import File, create_app, page_files
 from nano_llm.serving.service import Service
 from serving.authors import open_author
 from serving.servers import served
@@ -32,6 +34,21 @@ def test_the_page_and_all_it_names_are_served(client: TestClient) -> None:
     assert client.get("/static/page.js").headers["content-type"].startswith("text/javascript")
 
 
+@pytest.mark.parametrize("path", ["/", "/static/page.js", "/health", "/ready"])
+def test_what_is_open_to_all_may_be_asked_for_its_headers(client: TestClient, path: str) -> None:
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"]
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+def test_what_is_no_file_of_a_page_is_left_out(tmp_path: Path) -> None:
+    for name in ("index.html", "index.html~", ".page.js.swp", ".DS_Store"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "__pycache__").mkdir()
+    assert page_files(tmp_path) == {"index.html": File(b"index.html", "text/html")}
+
+
 @pytest.mark.parametrize("path", ["/static/app.py", "/static/..%2Fapp.py", "/static/%2e%2e/app.py", "/docs", "/redoc"])
 def test_nothing_else_is(client: TestClient, path: str) -> None:
     answer = client.get(path)
@@ -46,6 +63,19 @@ def test_a_key_opens_what_is_not_open_to_all(service: Service) -> None:
     for path in ("/v1/models", "/version", "/metrics", "/openapi.json"):
         assert client.get(path).status_code == 401
         assert client.get(path, headers={"Authorization": "Bearer secret"}).status_code == 200
+
+
+@pytest.mark.parametrize("key", [" abc", "à", "clé-Å"])
+def test_a_key_may_be_of_any_letters(service: Service, key: str) -> None:
+    client = TestClient(create_app(service, keys=[key]))
+    authorization = f"Bearer {key.strip()}".encode()
+    assert client.get("/version", headers={"Authorization": authorization}).status_code == 200
+    assert client.get("/version", headers={"Authorization": "Bearer "}).status_code == 401
+
+
+def test_a_key_that_no_header_holds_is_refused(service: Service) -> None:
+    with pytest.raises(RequestError, match="A key is empty"):
+        create_app(service, keys=[""])
 
 
 def test_a_byte_order_mark_is_no_part_of_a_body(client: TestClient) -> None:

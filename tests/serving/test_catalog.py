@@ -19,7 +19,7 @@ def test_health_and_readiness_follow_the_engine() -> None:
         assert int(ready.headers["retry-after"]) > 0
         service.engine.close()
         dead = client.get("/health")
-        assert (dead.status_code, dead.json()["error"]["code"]) == (503, "loading")
+        assert (dead.status_code, dead.json()["error"]["code"]) == (503, "model_failed")
 
 
 def test_a_model_tells_what_it_is_and_what_may_be_asked_of_it() -> None:

@@ -2,9 +2,9 @@
 
 import asyncio
 import math
-import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import openai
@@ -14,7 +14,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from nano_llm.data.arrays import FloatArray
 from nano_llm.generation.author import Author
-from nano_llm.serving import completions
+from nano_llm.serving import completions, engine
 from nano_llm.serving.answering import PART_TOKENS
 from nano_llm.serving.choice import News
 from nano_llm.serving.echo import echo_of
@@ -586,18 +586,21 @@ def test_a_full_queue_is_told_before_a_stream_and_tried_again_by_the_client() ->
             assert statuses == [503, 200]
 
 
-def test_a_text_that_takes_too_long_ends_with_an_error() -> None:
+def test_a_text_that_takes_too_long_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Mock(monotonic=Mock(return_value=0.0))
+    monkeypatch.setattr(engine, "time", clock)
     author = open_author("model=tarnet")
     with (
-        served(author, limits=Limits(seconds=0.2)) as service,
+        served(author) as service,
         listening(service) as url,
         gated(author) as gate,
         OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
     ):
         # Before the first token the stream has begun: its role is told.
-        stream = client.chat.completions.create(model=MODEL, messages=USER, stream=True)
+        stream = client.chat.completions.create(model=MODEL, messages=USER, stream=True, seed=1)
         assert next(stream).choices[0].delta.role == "assistant"
-        threading.Timer(0.5, gate.open).start()
+        clock.monotonic.return_value = service.limits.seconds
+        gate.open()
         with pytest.raises(openai.APIError, match="longer than the server allows") as cut:
             list(stream)
         assert cut.value.code == "deadline_exceeded"

@@ -23,15 +23,13 @@ from nano_llm.serving.limits import Limits
 from serving.servers import open_byte_author, served
 
 KEY = "secret"
-CHECKS = [
-    not_a_server_error,
+CONFORMANCE = [
     status_code_conformance,
     content_type_conformance,
     response_headers_conformance,
     response_schema_conformance,
-    negative_data_rejection,
-    ignored_auth,
 ]
+CHECKS = [not_a_server_error, *CONFORMANCE, negative_data_rejection, ignored_auth]
 NUM_EXAMPLES = 60
 """Of each operation that has a body, and of each kind."""
 
@@ -40,7 +38,7 @@ NUM_EXAMPLES = 60
 def app() -> Iterator[Any]:
     limits = Limits(max_tokens=3, default_tokens=2, max_texts=4, max_prompt_chars=60, max_review_chars=60)
     with served(open_byte_author("model=tarnet"), limits=limits) as service:
-        yield create_app(service, keys=[KEY])
+        yield create_app(service, keys=[KEY], hosts=["localhost", "testserver"])
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +71,7 @@ def test_answers_are_as_documented(app: Any) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=headers)
     num_examples = 0
     answers: set[tuple[str, int, str]] = set()
+    misnamed: dict[str, str] = {}  # by operation: what is said to a server of another name
     for found in schema.get_all_operations():
         operation = found.ok()
         kinds = [(GenerationMode.POSITIVE, as_is)]
@@ -93,9 +92,14 @@ def test_answers_are_as_documented(app: Any) -> None:
                 num_examples += 1
                 answer = case.call_and_validate(checks=CHECKS, headers=headers)
                 answers.add((case.path, answer.status_code, answer.headers["content-type"][0].split(";")[0]))
+                if case.operation.label not in misnamed:
+                    refused = case.call_and_validate(checks=CONFORMANCE, headers=headers | {"Host": "evil.example"})
+                    misnamed[case.operation.label] = refused.json()["error"]["code"]
 
             check()
     assert num_examples >= 500
+    assert len(misnamed) >= 11
+    assert set(misnamed.values()) == {"invalid_host"}
     for path in ("/v1/completions", "/v1/chat/completions"):
         assert {(path, 200, "application/json"), (path, 200, "text/event-stream")} <= answers
     for path in ("/generate", "/tokenize", "/detokenize", "/v1/models"):
@@ -119,6 +123,7 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
             if int(status) >= 400:
                 ref = answer["content"]["application/json"]["schema"]["$ref"]
                 assert ref == "#/components/schemas/ErrorBody"
+            assert ("Retry-After" in answer.get("headers", {})) == (status == "503")
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 

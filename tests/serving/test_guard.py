@@ -1,32 +1,38 @@
 import asyncio
 import contextlib
+import json
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Scope
+from starlette.types import Message, Receive, Scope, Send
 
 from nano_llm.serving import guard, problem
 from nano_llm.serving.gauges import Gauges
 from nano_llm.serving.guard import Guard
+from nano_llm.serving.limits import Limits
 
 KEY, SECOND_KEY = "a-key-of-ours", "zweiter-schlüssel"
 SECRET = "the-words-of-a-prompt"
+LIMITS = Limits(max_body_bytes=1000)
 
 
 def gauges_of() -> Gauges:
     return Gauges(model="m", fingerprint="f", num_running=lambda: 0, num_waiting=lambda: 0)
 
 
-def guarded_app(gauges: Gauges, *, keys: Sequence[str] = (), hosts: Sequence[str] | None = None) -> FastAPI:
+def guarded_app(
+    gauges: Gauges, *, keys: Sequence[str] = (), hosts: Sequence[str] | None = None, limits: Limits = LIMITS
+) -> FastAPI:
     app = FastAPI()
     problem.install(app)
-    app.add_middleware(Guard, keys=keys, hosts=hosts, max_body_bytes=1000, gauges=gauges)
+    app.add_middleware(Guard, keys=keys, hosts=hosts, limits=limits, gauges=gauges)
 
     @app.get("/")
     @app.get("/static/{name}")
@@ -147,11 +153,88 @@ def test_a_refused_body_is_read_within_bounds_unless_the_client_waits_to_send_it
     async def unreachable(*_: object) -> None:
         raise AssertionError
 
-    app = Guard(unreachable, keys=[], hosts=None, max_body_bytes=1000, gauges=gauges_of())
+    app = Guard(unreachable, keys=[], hosts=None, limits=LIMITS, gauges=gauges_of())
     scope: Scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
     asyncio.run(app(scope, receive, send))
     assert sent[0]["status"] == 413
     assert received == (0 if expects else guard.DRAINED_BODIES + 1)
+
+
+POST = {"type": "http", "method": "POST", "path": "/texts/a", "query_string": b"", "headers": [], "http_version": "1.1"}
+
+
+async def for_ever(*_: object) -> Any:
+    await asyncio.Event().wait()
+
+
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    sent: list[Message] = []
+    chunks = [{"type": "http.request", "body": b"x", "more_body": True}]
+    gauges = gauges_of()
+
+    async def receive() -> Message:
+        return chunks.pop() if chunks else await for_ever()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    app = guarded_app(gauges, limits=Limits(body_seconds=0.01))
+    asyncio.run(app(POST, receive, send))
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["error"]["code"]) == (408, "body_too_slow")
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert 'nano_llm:rejected_total{reason="body_too_slow"} 1.0' in gauges.render().decode().splitlines()
+
+
+def test_a_client_that_leaves_is_waited_for_as_long_as_the_answer_takes() -> None:
+    """The time of the body does not bound what comes behind it."""
+    has_left = asyncio.Event()
+    messages: list[Message] = [{"type": "http.request", "body": b"x", "more_body": False}]
+    heard: list[str] = []
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await has_left.wait()
+        return {"type": "http.disconnect"}
+
+    async def listen(scope: Scope, receive: Receive, send: Send) -> None:
+        heard.append((await receive())["type"])
+        asyncio.get_running_loop().call_later(0.05, has_left.set)
+        heard.append((await receive())["type"])
+
+    app = Guard(listen, keys=[], hosts=None, limits=Limits(body_seconds=0.01), gauges=gauges_of())
+    asyncio.run(app(POST, receive, for_ever))
+    assert heard == ["http.request", "http.disconnect"]
+
+
+def test_bodies_are_held_up_to_a_bound_and_no_longer_than_their_requests() -> None:
+    client = TestClient(guarded_app(gauges_of(), limits=Limits(max_held_bytes=1000)))
+    assert [client.post("/texts/a", content=b"x" * 600).status_code for _ in range(3)] == [200] * 3
+    answer = client.post("/texts/a", content=b"x" * 1001)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
+    assert int(answer.headers["retry-after"]) > 0
+    assert client.post("/texts/a", content=b"x" * 600).status_code == 200
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_an_answer_that_nobody_reads_is_cut_off(
+    has_begun: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(guard, "LAST_WORDS_SECONDS", 0.01)
+    sent: list[Message] = []
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if has_begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await for_ever()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    app = Guard(answer, keys=[], hosts=None, limits=Limits(seconds=0, body_seconds=0), gauges=gauges_of())
+    asyncio.run(app(POST, for_ever, send))
+    assert [message.get("status") for message in sent] == ([200] if has_begun else [504, None])
+    assert "is cut off" in caplog.text
 
 
 @pytest.mark.parametrize("path", ["/", "/bug", "/nothing", "/metrics"])
@@ -228,7 +311,7 @@ def test_a_request_that_was_never_answered_is_counted_as_gone(
     async def unreachable(*_: object) -> Message:
         raise AssertionError
 
-    app = Guard(gone, keys=[], hosts=None, max_body_bytes=1000, gauges=gauges)
+    app = Guard(gone, keys=[], hosts=None, limits=LIMITS, gauges=gauges)
     scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(app(scope, unreachable, unreachable))

@@ -4,7 +4,17 @@ import pytest
 from pydantic import ValidationError
 
 from nano_llm.serving.problem import Problem
-from nano_llm.serving.requests import ChatRequest, CompletionRequest, CounterfactualBody, GenerateRequest, Message
+from nano_llm.serving.requests import (
+    MAX_ITEMS,
+    MAX_MESSAGES,
+    Body,
+    ChatRequest,
+    CompletionRequest,
+    CounterfactualBody,
+    DetokenizeRequest,
+    GenerateRequest,
+    Message,
+)
 
 BODIES = [CompletionRequest, CounterfactualBody, GenerateRequest]
 
@@ -81,3 +91,43 @@ def test_messages_are_texts_or_parts() -> None:
         Message.model_validate({"role": "user", "content": [1]})
     with pytest.raises(ValidationError, match="role"):
         Message.model_validate({"role": "narrator", "content": "a"})
+
+
+MANY, MANY_MESSAGES = [{}] * MAX_ITEMS, [{}] * MAX_MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (DetokenizeRequest, {"tokens": MANY}),
+        (CompletionRequest, {"prompt": MANY}),
+        (CompletionRequest, {"prompt": [MANY]}),
+        (CompletionRequest, {"prompt": [["a"]] * MAX_ITEMS}),
+        (CompletionRequest, {"stop": MANY}),
+        (CompletionRequest, {f"odd{i}": i for i in range(MAX_ITEMS)}),
+        (ChatRequest, {"messages": MANY_MESSAGES}),
+        (ChatRequest, {"messages": [{"role": "user", "content": MANY_MESSAGES}]}),
+        (ChatRequest, {"messages": [{"role": "user"} | {f"odd{i}": i for i in range(MAX_ITEMS)}]}),
+    ],
+)
+def test_what_is_wrong_many_times_is_told_once(body: type[Body], fields: dict[str, Any]) -> None:
+    """The text of an error takes more than the value that it is about."""
+    with pytest.raises(ValidationError) as refused:
+        body.model_validate(fields)
+    assert refused.value.error_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "fields", "name"),
+    [
+        (DetokenizeRequest, {"tokens": [*MANY, 0]}, "tokens"),
+        (CompletionRequest, {"prompt": [*MANY, "a"]}, "prompt"),
+        (CompletionRequest, {"prompt": [[*MANY, 1]]}, "prompt"),
+        (CompletionRequest, {"stop": [*MANY, "a"]}, "stop"),
+        (ChatRequest, {"messages": [*MANY_MESSAGES, {"role": "user"}]}, "messages"),
+        (ChatRequest, {"messages": [{"role": "user", "content": [*MANY_MESSAGES, "a"]}]}, "content"),
+    ],
+)
+def test_a_list_that_is_too_long_is_told_before_its_items(body: type[Body], fields: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValidationError, match=rf"{name}: give at most \d+ items, not \d+\."):
+        body.model_validate(fields)

@@ -21,14 +21,14 @@ from starlette.types import Message
 from generation.drafts import draft_of
 from nano_llm.generation.piece import Piece
 from nano_llm.generation.writer import Draft, Finish
-from nano_llm.serving import stream
+from nano_llm.serving import guard, stream
 from nano_llm.serving.answering import PART_TOKENS, parts_of
 from nano_llm.serving.app import create_app
 from nano_llm.serving.engine import Engine, Ticket
 from nano_llm.serving.service import Service
 from nano_llm.serving.stream import EventStream, frame, while_there
 from serving.authors import gated, open_author
-from serving.servers import LIMITS, listening, served
+from serving.servers import LIMITS, Server, listening, served
 
 BODY = {"max_tokens": 64, "seed": 1, "n": 2}
 PATHS = ["/v1/completions", "/v1/chat/completions", "/v1/counterfactual"]
@@ -146,7 +146,7 @@ def test_an_error_in_the_middle_is_the_last_event(path: str, caplog: pytest.LogC
         answer = connection.getresponse()
         gate.let(1)
         first = answer.readline()
-        author.writer._choose = lambda draft: 1 / 0  # type: ignore[method-assign, assignment]
+        author.writer.step = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
         gate.open()
         rest = (first + answer.read()).decode()
         connection.close()
@@ -178,6 +178,28 @@ def test_a_response_that_nobody_reads_gives_up_its_texts() -> None:
         return [*left, ticket.is_cancelled]
 
     assert asyncio.run(respond()) == [True, True]
+
+
+def test_a_stream_that_is_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "LAST_WORDS_SECONDS", 0.01)
+    body = [json.dumps({"stream": True, "max_tokens": 64}).encode()]
+    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "query_string": b""}
+    scope |= {"http_version": "1.1", "headers": [(b"content-type", b"application/json")]}
+
+    async def receive() -> Message:
+        if body:
+            return {"type": "http.request", "body": body.pop()}
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async def send(message: Message) -> None:
+        await asyncio.Event().wait()
+
+    author = open_author("model=tarnet")
+    limits = replace(LIMITS, seconds=0.2, body_seconds=0.2)
+    with served(author, limits=limits) as service, gated(author) as gate:
+        asyncio.run(asyncio.wait_for(create_app(service)(scope, receive, send), 30))
+        gate.let(1)
+        wait_until(lambda: service.engine.num_running == 0)
 
 
 def test_work_is_cancelled_when_its_client_leaves() -> None:
@@ -243,9 +265,9 @@ def test_two_hundred_streams_that_are_cut_off_leave_nothing_behind() -> None:
 
     async def serve_and_cut_off(service: Service) -> bytes:
         config = uvicorn.Config(create_app(service), ws="none", lifespan="off", log_config=None)
-        server = uvicorn.Server(config)
+        server = Server(config)
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            serving = asyncio.create_task(server._serve([listener]))
+            serving = asyncio.create_task(server.serve([listener]))
             try:
                 async with asyncio.timeout(60):
                     return await cut_off(service, listener.getsockname()[1])

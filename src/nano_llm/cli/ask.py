@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from nano_llm.cli.asking import HEADINGS, KEY_VARIABLE
 from nano_llm.errors import RequestError, ServingError
+from nano_llm.serving.key import checked_key
 
 SILENCE_SECONDS = 180.0
 """How long a server may say nothing at all; it says something every few seconds while a request waits."""
@@ -28,13 +30,20 @@ def main(arguments: Sequence[str]) -> int:
     else:
         _refuse_options(given)
         body, route = _read("--body", given.body), given.route
-    with _Server(given.url, given.api_key or os.environ.get(KEY_VARIABLE)) as server:
+    with _Server(given.url, _key(given)) as server:
         response = server.post(route, body)
         if response.getheader("Content-Type", "").startswith("text/event-stream"):
             show_stream(events_of(response), _headings(body), sys.stdout)
         else:
-            print(_pretty(response.read()))
+            _write(f"{_pretty(response.read())}\n", sys.stdout)
     return 0
+
+
+def _key(given: argparse.Namespace) -> str | None:
+    if given.api_key is not None:
+        return checked_key(given.api_key, "--api-key")
+    variable = os.environ.get(KEY_VARIABLE)
+    return checked_key(variable, KEY_VARIABLE) if variable else None
 
 
 def _fields(given: argparse.Namespace) -> dict[str, Any]:
@@ -107,6 +116,10 @@ def _headings(body: str) -> tuple[str, ...]:
 class _Server:
     """A connection to a server, to be used as a context.
 
+    Args:
+        url: Of the server.
+        key: As of `checked_key`.
+
     Raises:
         RequestError: The address is none.
     """
@@ -114,15 +127,16 @@ class _Server:
     def __init__(self, url: str, key: str | None) -> None:
         self._url = url.rstrip("/")
         self._key = key
+        wrong = RequestError(f"--url {url!r}: give an address such as http://127.0.0.1:18080.")
         try:
             parts = urlsplit(self._url)
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise RequestError(f"--url {url}: give an address such as http://127.0.0.1:18080.")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname, port, timeout=SILENCE_SECONDS)
+            if parts.scheme not in ("http", "https") or not parts.hostname or not _is_path(parts.path):
+                raise wrong
+            parts.hostname.encode("idna")
+            kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+            self._connection = kind(parts.hostname, parts.port, timeout=SILENCE_SECONDS)
+        except (ValueError, http.client.InvalidURL) as error:
+            raise wrong from error
         self._folder = parts.path
 
     def __enter__(self) -> "_Server":
@@ -135,8 +149,11 @@ class _Server:
         """Send a body and return the answer, of which nothing is read yet.
 
         Raises:
+            RequestError: The route is none.
             ServingError: No server is there, or it refuses.
         """
+        if not route.startswith("/") or not _is_path(route):
+            raise RequestError(f"--route {route!r}: give one of the server's, such as /v1/completions.")
         headers: dict[str, str | bytes] = {"Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}".encode()
@@ -151,6 +168,11 @@ class _Server:
                 f"No server answers at {self._url} ({error}). Start one by `nano-llm serve RUN`, or give its --url."
             ) from error
         raise ServingError(_message_of(content) or f"{self._url}{route} answers {response.status} {response.reason}.")
+
+
+def _is_path(text: str) -> bool:
+    """Return whether text can stand in the first line of a request."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def events_of(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -185,10 +207,20 @@ def _message_of(content: str | bytes) -> str | None:
         message = json.loads(content)["error"]["message"]
     except (ValueError, TypeError, KeyError):
         return None
-    return str(message)
+    return _plain(str(message))
 
 
 # --------------------------------------------------------------------------------------- the terminal
+
+
+def _write(text: str, out: TextIO) -> None:
+    """Write what a server sent; to a terminal without what would steer it."""
+    out.write(_plain(text) if out.isatty() else text)
+    out.flush()
+
+
+def _plain(text: str) -> str:
+    return "".join(character for character in text if character in "\n\t" or unicodedata.category(character) != "Cc")
 
 
 def show_stream(events: Iterable[dict[str, Any]], headings: Sequence[str], out: TextIO) -> None:
@@ -203,8 +235,7 @@ def show_stream(events: Iterable[dict[str, Any]], headings: Sequence[str], out: 
             if end is not None:
                 ends[index] = end
         while current in waiting:
-            out.write(waiting[current] if has_begun else headings[current % len(headings)] + waiting[current])
-            out.flush()
+            _write(waiting[current] if has_begun else headings[current % len(headings)] + waiting[current], out)
             waiting[current], has_begun = "", True
             if current not in ends:
                 break

@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from nano_llm.cli.asking import KEY_VARIABLE, add_model, find_checkpoint, open_author
 from nano_llm.errors import RequestError
+from nano_llm.serving.key import checked_key
+from nano_llm.serving.limits import Limits
 
-NUM_ROWS, NUM_WAITING, DEADLINE_SECONDS, GRACE_SECONDS = 64, 256, 120.0, 10.0
+NUM_ROWS, DEFAULTS = 64, Limits()
 NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 
 
@@ -24,7 +26,6 @@ def main(arguments: Sequence[str]) -> int:
     from nano_llm.files import sha256
     from nano_llm.serving.app import create_app
     from nano_llm.serving.engine import Engine
-    from nano_llm.serving.limits import Limits
     from nano_llm.serving.server import bind, names_of, serve, url_of
     from nano_llm.serving.service import Service
     from nano_llm.tracking.locate import locate
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         author = thread.submit(open_author, given, given.rows).result()
         limits = Limits(
             # What the queue could never take is no overload.
-            max_texts=min(Limits().max_texts, given.rows + given.queue),
+            max_texts=min(DEFAULTS.max_texts, given.rows + given.queue),
             num_waiting=given.queue,
             seconds=given.deadline,
             grace_seconds=given.grace,
@@ -77,10 +78,9 @@ def _require_packages() -> None:
 
 
 def _keys(given: argparse.Namespace) -> list[str]:
-    keys = [*given.api_key, *filter(None, [os.environ.get(KEY_VARIABLE)])]
-    if not all(key.strip() for key in given.api_key):
-        raise RequestError(f"--api-key is empty. Give a key, as `openssl rand -hex 16` makes, or set {KEY_VARIABLE}.")
-    return keys
+    keys = [checked_key(key, "--api-key") for key in given.api_key]
+    variable = os.environ.get(KEY_VARIABLE)
+    return [*keys, checked_key(variable, KEY_VARIABLE)] if variable else keys
 
 
 def _name_of_run(parts: Sequence[str]) -> str:
@@ -108,18 +108,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", metavar="ID", help="of the model, for clients; default: of its run")
     bounds = parser.add_argument_group("bounds")
     bounds.add_argument("--rows", type=_count, default=NUM_ROWS, help="texts written at once; default: %(default)s")
-    bounds.add_argument("--queue", type=_count, default=NUM_WAITING, help="texts that may wait; default: %(default)s")
+    bounds.add_argument(
+        "--queue", type=_count, default=DEFAULTS.num_waiting, help="texts that may wait; default: %(default)s"
+    )
     bounds.add_argument(
         "--deadline",
         type=_seconds,
-        default=DEADLINE_SECONDS,
+        default=DEFAULTS.seconds,
         metavar="SECONDS",
         help="what an answer may take, waiting included; default: %(default)g",
     )
     bounds.add_argument(
         "--grace",
         type=_seconds,
-        default=GRACE_SECONDS,
+        default=DEFAULTS.grace_seconds,
         metavar="SECONDS",
         help="what running answers are given at the end; default: %(default)g",
     )

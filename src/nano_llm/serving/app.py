@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
+from importlib.resources.abc import Traversable
+from pathlib import PurePath
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -14,6 +15,7 @@ from nano_llm.serving.answering import gauges_of
 from nano_llm.serving.documented import DESCRIPTION, DocumentedApp
 from nano_llm.serving.gauges import Gauges
 from nano_llm.serving.guard import GONE, Guard
+from nano_llm.serving.key import checked_key
 from nano_llm.serving.problem import install
 from nano_llm.serving.service import Service
 from nano_llm.serving.stream import ClientGone
@@ -29,6 +31,9 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
         service: What is served. Its engine is started and ended by the caller.
         keys: Any of them opens all routes; without any, none is needed.
         hosts: Names by which the server may be called; None allows any.
+
+    Raises:
+        RequestError: A key is none.
     """
     app = DocumentedApp(
         title="nano_llm",
@@ -53,12 +58,14 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
         tokens.router,
     ):
         app.include_router(router)
-    page = _page()
+    page = page_files(files("nano_llm.serving").joinpath("page"))
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
         return page["index.html"].response()
 
+    @app.head("/static/{name}", include_in_schema=False)
     @app.get("/static/{name}", include_in_schema=False)
     async def static(name: str) -> Response:
         if name not in page:
@@ -67,24 +74,32 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
 
     install(app)
     app.add_exception_handler(ClientGone, _answer_nobody)
-    app.add_middleware(Guard, keys=keys, hosts=hosts, max_body_bytes=service.limits.max_body_bytes, gauges=gauges)
+    app.add_middleware(
+        Guard, keys=[checked_key(key) for key in keys], hosts=hosts, limits=service.limits, gauges=gauges
+    )
     return app
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class File:
+    """A file of the page."""
+
     content: bytes
     media_type: str
 
     def response(self) -> Response:
+        """Return the answer that holds it."""
         # Asked for again each time: a newer version may be served at the same place.
         return Response(self.content, media_type=self.media_type, headers={"Cache-Control": "no-cache"})
 
 
-def _page() -> dict[str, _File]:
-    """Return the files of the page by their names."""
-    folder = files("nano_llm.serving").joinpath("page")
-    return {file.name: _File(file.read_bytes(), TYPES[Path(file.name).suffix]) for file in folder.iterdir()}
+def page_files(folder: Traversable) -> dict[str, File]:
+    """Return the files of a page by their names, without what editors and systems leave beside them."""
+    return {
+        file.name: File(file.read_bytes(), TYPES[PurePath(file.name).suffix])
+        for file in folder.iterdir()
+        if PurePath(file.name).suffix in TYPES
+    }
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:

@@ -133,8 +133,8 @@ def generate_asked(body: GenerateRequest, author: Author, limits: Limits) -> Ask
 
 def pair_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Asked:
     """Return what a request for both outcomes of a prompt asks for; raises as `completion_asked`."""
-    for name in ("label", "keep_prefix", "similarity"):
-        if getattr(body, name) is not None:
+    for name, value in (("label", body.label), ("keep_prefix", body.keep_prefix), ("similarity", body.similarity)):
+        if value is not None:
             raise invalid(f"{name} is of a review: give its text too, or leave {name} out.", name)
     opening = opening_of_instruction(short("prompt", body.prompt or "", limits.max_prompt_chars))
     begin = short("begin", body.begin or "", limits.max_prompt_chars)
@@ -166,8 +166,8 @@ def top_asked(body: CounterfactualBody) -> int:
 
 def review_asked(body: CounterfactualBody, author: Author, limits: Limits) -> CounterfactualRequest:
     """Return what a request for the counterfactual of a review asks for; raises as `completion_asked`."""
-    for name in ("prompt", "begin", "pair"):
-        if getattr(body, name) is not None:
+    for name, value in (("prompt", body.prompt), ("begin", body.begin), ("pair", body.pair)):
+        if value is not None:
             raise invalid(f"{name} is of a pair from a prompt: leave it out, or text.", name)
     if body.label is None:
         raise invalid("label: give the sentiment of the review, 'neg' or 'pos'.", "label")

@@ -8,7 +8,7 @@ import nano_llm
 from nano_llm.serving.answering import gauges_of, service_of
 from nano_llm.serving.documented import KEY, READING_ERRORS, errors
 from nano_llm.serving.gauges import CONTENT_TYPE
-from nano_llm.serving.problem import RETRY_SECONDS, Problem, shutting_down
+from nano_llm.serving.problem import model_failed, shutting_down
 from nano_llm.serving.responses import Health, ModelCard, ModelExtension, ModelLimits, ModelList, Version
 from nano_llm.serving.service import Service
 
@@ -18,19 +18,19 @@ router = APIRouter(dependencies=[KEY])
 Served = Annotated[Service, Depends(service_of)]
 
 
-@public.get("/health", responses=errors(500, 503), summary="Whether the server lives")
+@public.head("/health", include_in_schema=False)
+@public.get("/health", responses=errors(400, 500, 503), summary="Whether the server lives")
 async def health(service: Served) -> Health:
-    """Answer at once, whatever the model is busy with; 503 if it does not run."""
+    """Answer at once, whatever the model is busy with; 503 if it has failed."""
     if not service.engine.is_alive:
-        raise Problem(
-            503, "loading", "The model does not run: it is not there yet, or has failed.", retry_after=RETRY_SECONDS
-        )
+        raise model_failed()
     return Health(status="ok")
 
 
-@public.get("/ready", responses=errors(500, 503), summary="Whether requests are taken")
+@public.head("/ready", include_in_schema=False)
+@public.get("/ready", responses=errors(400, 500, 503), summary="Whether requests are taken")
 async def ready(service: Served) -> Health:
-    """Answer 503 if the model does not run, or the server is shutting down."""
+    """Answer 503 if the model has failed, or the server is shutting down."""
     alive = await health(service)
     if not service.engine.is_open:
         raise shutting_down()
@@ -61,7 +61,9 @@ async def models(service: Served) -> ModelList:
     return ModelList(object="list", data=[model_card(service)])
 
 
-@router.get("/v1/models/{model:path}", tags=["OpenAI's protocol"], responses=errors(401, 404, 500), summary="A model")
+@router.get(
+    "/v1/models/{model:path}", tags=["OpenAI's protocol"], responses=errors(400, 401, 404, 500), summary="A model"
+)
 async def model(model: str, service: Served) -> ModelCard:
     """Return a model by its id."""
     service.check_model(model)

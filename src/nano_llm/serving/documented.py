@@ -18,15 +18,27 @@ requests and in answers. Unknown fields are refused, and so are OpenAI's fields 
 they ask for nothing.
 """
 STATUSES = {
-    400: "A field is unknown, of a wrong type or out of bounds, or the model cannot do what is asked.",
+    400: "A field is unknown, of a wrong type or out of bounds, or the model cannot do what is asked; or the server is "
+    "called by a name that is not its own.",
     401: "The key is missing or wrong.",
     404: "There is no such model.",
+    408: "The body has not come in time.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     500: "The server failed; its log tells more.",
-    503: "The queue is full, or the server is shutting down. `Retry-After` tells when to ask again.",
+    503: "The queue is full, or the server is shutting down, or the model has failed.",
     504: "The answer took longer than the server allows.",
 }
+
+HEADERS = {
+    503: {
+        "Retry-After": {
+            "description": "Seconds until it makes sense to ask again; absent if the model has failed.",
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    }
+}
+"""Of errors, by their status."""
 
 REFERENCE = "#/components/schemas/{model}"
 DONE = "[DONE]"
@@ -38,11 +50,14 @@ Responses = dict[int | str, dict[str, Any]]
 
 def errors(*statuses: int) -> Responses:
     """Return errors that a route may answer with."""
-    return {status: {"model": ErrorBody, "description": STATUSES[status]} for status in statuses}
+    return {
+        status: {"model": ErrorBody, "description": STATUSES[status], "headers": HEADERS.get(status, {})}
+        for status in statuses
+    }
 
 
 WRITING_ERRORS = errors(*STATUSES)
-READING_ERRORS = errors(401, 500)
+READING_ERRORS = errors(400, 401, 500)
 KEY = Security(HTTPBearer(auto_error=False, description="A key of the server, if it has one."))
 
 

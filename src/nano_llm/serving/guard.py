@@ -9,14 +9,24 @@ from collections.abc import Sequence
 from time import monotonic
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nano_llm.serving.fault import trace_without_message
 from nano_llm.serving.gauges import Gauges
-from nano_llm.serving.problem import Problem, body_too_large, internal_error, invalid_api_key, invalid_host
+from nano_llm.serving.limits import Limits
+from nano_llm.serving.problem import (
+    Problem,
+    Refusal,
+    body_too_large,
+    body_too_slow,
+    deadline_exceeded,
+    internal_error,
+    invalid_api_key,
+    invalid_host,
+    overloaded,
+)
 
 OPEN_PATHS = ("/", "/health", "/ready")
 OPEN_FOLDER = "/static/"
@@ -33,6 +43,8 @@ UNKNOWN_ROUTE = "-"
 """Of an answer that no route gave; a path that was made up is neither logged nor counted."""
 GONE = 499
 """Status of a request that was never answered, as proxies log it: its client went away."""
+LAST_WORDS_SECONDS = 30.0
+"""What a client is given to read an answer once the time for it is over."""
 DRAINED_BODIES, DRAIN_SECONDS = 8, 5.0
 """How much of a body that is refused is read and thrown away, in largest bodies and in seconds.
 
@@ -46,21 +58,22 @@ class Guard:
 
     Args:
         app: What answers.
-        keys: Any of them opens every route. None leaves all of them open.
+        keys: As of `checked_key`. Any of them opens every route. None leaves all of them open.
         hosts: Names by which the server may be called, without ports; None allows any. A page of another site can
             point a name of its own at this machine, and would then be let in by the browser.
-        max_body_bytes: Of a request.
+        limits: Of a body, and of the time of an answer. One that goes on for longer is not read, and is cut off.
         gauges: Where answers and refusals are counted.
     """
 
     def __init__(
-        self, app: ASGIApp, *, keys: Sequence[str], hosts: Sequence[str] | None, max_body_bytes: int, gauges: Gauges
+        self, app: ASGIApp, *, keys: Sequence[str], hosts: Sequence[str] | None, limits: Limits, gauges: Gauges
     ) -> None:
         self._app = app
         self._keys = [key.encode() for key in keys]
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits
         self._gauges = gauges
+        self._num_held = 0  # bytes of bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -71,16 +84,13 @@ class Guard:
         try:
             refusal = self._refusal(scope)
             if refusal is None:
-                await self._app(scope, self._bounded(receive), exchange.send)
+                await self._answer(exchange, scope, receive)
             else:
                 await self._refuse(refusal, scope, receive, exchange.send)
         except ClientDisconnect:
             pass  # in the middle of its body
-        except Exception as error:
-            log.error("%s failed: %s", exchange.request_id, trace_without_message(error))
-            if not exchange.has_begun:
-                await internal_error().response()(scope, receive, exchange.send)
         finally:
+            self._num_held -= exchange.num_body_bytes
             self._gauges.answered(exchange.route, exchange.status)
             log.info(
                 "%s %s %s %d %.0f ms",
@@ -91,6 +101,23 @@ class Guard:
                 1000 * exchange.seconds,
             )
 
+    async def _answer(self, exchange: "_Exchange", scope: Scope, receive: Receive) -> None:
+        bound = asyncio.timeout(self._limits.body_seconds + self._limits.seconds + LAST_WORDS_SECONDS)
+        try:
+            async with bound:
+                await self._app(scope, self._bounded(exchange, receive), exchange.send)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            if bound.expired():
+                log.warning("%s is cut off: its client does not read", exchange.request_id)
+                problem = deadline_exceeded()
+            else:
+                log.error("%s failed: %s", exchange.request_id, trace_without_message(error))
+                problem = internal_error()
+            if not exchange.has_begun:
+                await problem.response()(scope, receive, exchange.send)
+
     def _refusal(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
@@ -99,13 +126,13 @@ class Guard:
         if self._keys and not _is_open(scope) and not self._has_key(headers.get("authorization", "")):
             return invalid_api_key()
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._max_body_bytes:
-            return body_too_large(self._max_body_bytes)
+        if length.isdecimal() and int(length) > self._limits.max_body_bytes:
+            return body_too_large(self._limits.max_body_bytes)
         return None
 
     def _has_key(self, authorization: str) -> bool:
         scheme, _, given = authorization.partition(" ")
-        as_sent = given.strip().encode("latin-1")
+        as_sent = given.strip(" \t").encode("latin-1")
         # Every key is compared, so that the time tells nothing of which was nearly right.
         matches = [hmac.compare_digest(as_sent, key) for key in self._keys]
         return scheme.lower() == "bearer" and any(matches)
@@ -116,30 +143,47 @@ class Guard:
             await self._drain(receive)
         await problem.response()(scope, receive, send)
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """Return a channel that fails once a body, of whatever length it was declared, is too large."""
-        num_bytes = 0
+    def _bounded(self, exchange: "_Exchange", receive: Receive) -> Receive:
+        """Return a channel that fails once a body, of whatever length it was declared, is too large or too slow."""
+        due = asyncio.get_running_loop().time() + self._limits.body_seconds
+        is_over = False
 
         async def bounded() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes <= self._max_body_bytes:
+            nonlocal is_over
+            if is_over:  # what may still come is that the client leaves
+                return await receive()
+            try:
+                async with asyncio.timeout_at(due):
+                    message = await receive()
+            except TimeoutError:
+                raise self._rejected(body_too_slow(self._limits.body_seconds)) from None
+            is_over = not message.get("more_body", False)
+            problem = self._hold(exchange, len(message.get("body", b"")))
+            if problem is None:
                 return message
-            problem = body_too_large(self._max_body_bytes)
-            self._gauges.rejected(problem.code)
-            if message.get("more_body", False):
+            if not is_over:
                 await self._drain(receive)
-            # The one error that the framework lets through while it reads a body.
-            raise HTTPException(problem.status, problem.message)
+            raise self._rejected(problem)
 
         return bounded
+
+    def _hold(self, exchange: "_Exchange", num_bytes: int) -> Problem | None:
+        """Count bytes of a body; returns what is wrong if they are too many."""
+        exchange.num_body_bytes += num_bytes
+        self._num_held += num_bytes
+        if exchange.num_body_bytes > self._limits.max_body_bytes:
+            return body_too_large(self._limits.max_body_bytes)
+        return overloaded() if self._num_held > self._limits.max_held_bytes else None
+
+    def _rejected(self, problem: Problem) -> Refusal:
+        self._gauges.rejected(problem.code)
+        return Refusal(problem)
 
     async def _drain(self, receive: Receive) -> None:
         num_bytes, is_over = 0, False
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while not is_over and num_bytes <= DRAINED_BODIES * self._max_body_bytes:
+                while not is_over and num_bytes <= DRAINED_BODIES * self._limits.max_body_bytes:
                     message = await receive()
                     num_bytes += len(message.get("body", b""))
                     is_over = not message.get("more_body", False)
@@ -157,6 +201,7 @@ class _Exchange:
         self.request_id = _request_id(Headers(scope=scope).get("x-request-id"))
         self.status = GONE
         self.has_begun = False
+        self.num_body_bytes = 0
 
     @property
     def seconds(self) -> float:

@@ -8,6 +8,10 @@ class Limits:
     """Bounds of requests; a message that refuses one names the bound."""
 
     max_body_bytes: int = 1 << 20
+    max_held_bytes: int = 1 << 26
+    """Of the bodies of all requests that are not over."""
+    body_seconds: float = 30.0
+    """What a body may take to come."""
     max_tokens: int = 1000
     """Of a text."""
     default_tokens: int = 200

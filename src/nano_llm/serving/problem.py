@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,8 +14,12 @@ from nano_llm.errors import RequestError
 from nano_llm.serving.engine import Closing, EngineError, Overdue, Overloaded
 
 RETRY_SECONDS = 2
-"""When a server that is full, loading or shutting down is asked again at the earliest."""
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "content_type"}
+"""When a server that is full or shutting down is asked again at the earliest."""
+MOST_READ = 64
+"""Errors of a body, of which one is told."""
+MOST_SHOWN = 60
+"""Characters of a value or of a name that a message quotes."""
+CODES = {404: "not_found", 405: "method_not_allowed", 415: "content_type"}
 """Of errors that the framework raises; other statuses below 500 are an ``invalid_value``."""
 
 
@@ -58,9 +62,19 @@ class Problem(Exception):
             asked["Retry-After"] = str(self.retry_after)
         if self.status == HTTPStatus.UNAUTHORIZED:
             asked["WWW-Authenticate"] = "Bearer"
+        if self.status == HTTPStatus.REQUEST_TIMEOUT:
+            asked["Connection"] = "close"  # the rest of the request would be taken for the next one
         # Escaped, for a message may quote half a character, which UTF-8 cannot hold.
         content = json.dumps(self.body(), ensure_ascii=True)
         return Response(content, self.status, asked, media_type="application/json")
+
+
+class Refusal(HTTPException):
+    """A problem while a body is read, where the framework lets no other error through."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status, problem.message)
+        self.problem = problem
 
 
 def invalid(message: str, param: str | None = None) -> Problem:
@@ -109,6 +123,11 @@ def body_too_large(max_bytes: int) -> Problem:
     return Problem(413, "body_too_large", f"The body is too large: at most {max_bytes} bytes are read. Send less.")
 
 
+def body_too_slow(seconds: float) -> Problem:
+    """Say how long a body may take."""
+    return Problem(408, "body_too_slow", f"The body has not come within {seconds:g} s. Send it at once.")
+
+
 def content_type(given: str | None) -> Problem:
     """Say that a body is not declared as JSON."""
     sent = f"came as {_shown(given)}" if given else "came without a type"
@@ -127,9 +146,9 @@ def overloaded() -> Problem:
     return Problem(503, "overloaded", "The queue is full. Ask again in some seconds.", retry_after=RETRY_SECONDS)
 
 
-def loading() -> Problem:
-    """Say that the model is not there yet."""
-    return Problem(503, "loading", "The model is not there yet. Ask again in some seconds.", retry_after=RETRY_SECONDS)
+def model_failed() -> Problem:
+    """Say that nothing will be written any more."""
+    return Problem(503, "model_failed", "The model has failed. The server has to be started again; its log tells more.")
 
 
 def shutting_down() -> Problem:
@@ -164,7 +183,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Let an app answer every error as a `Problem`, those of the framework included."""
+    """Let an app answer errors as a `Problem`, those of the framework included; bugs are left to its `Guard`."""
 
     async def answer(request: Request, error: Exception) -> Response:
         return problem_of(error).response()
@@ -175,14 +194,14 @@ def install(app: FastAPI) -> None:
 
     async def answer_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _problem_of_http(request, error).response(error.headers)
+        problem = error.problem if isinstance(error, Refusal) else _problem_of_http(request, error)
+        return problem.response(error.headers)
 
     app.add_exception_handler(Problem, answer)
     app.add_exception_handler(RequestError, answer)
     app.add_exception_handler(EngineError, answer)
     app.add_exception_handler(RequestValidationError, answer_validation)
     app.add_exception_handler(HTTPException, answer_http)
-    app.add_exception_handler(Exception, answer)
 
 
 def _problem_of_http(request: Request, error: HTTPException) -> Problem:
@@ -195,8 +214,6 @@ def _problem_of_http(request: Request, error: HTTPException) -> Problem:
             message = f"There is no {asked} here; this path takes {allowed}."
         case 400:
             message = "The body cannot be read. Send JSON in UTF-8."
-        case 413:
-            message = error.detail
         case _:
             message = f"{error.detail}."
     code = "internal_error" if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_value"
@@ -212,10 +229,11 @@ def _problem_of_fields(request: Request, errors: Sequence[Any]) -> Problem:
     whole = [error for error in errors if tuple(error["loc"]) == ("body",)]
     if whole and whole[0]["type"] != "missing" and not _is_json(type_given):
         return content_type(type_given)
-    first = _path(errors[0]["loc"])[:1]
-    of_first = [error for error in errors if _path(error["loc"])[:1] == first]
-    path = max((_path(error["loc"]) for error in of_first), key=len)
-    deepest = [error for error in of_first if _path(error["loc"]) == path]
+    read = errors[:MOST_READ]
+    first = _path(read[0])[:1]
+    of_first = [error for error in read if _path(error)[:1] == first]
+    path = max(map(_path, of_first), key=len)
+    deepest = [error for error in of_first if _path(error) == path]
     param = ".".join(path) or None
     expected = dict.fromkeys(filter(None, map(_expectation, deepest)))
     if expected:
@@ -276,14 +294,20 @@ def _expectation(error: Mapping[str, Any]) -> str | None:
     return KINDS.get(error["type"])
 
 
-def _path(location: Sequence[str | int]) -> tuple[str, ...]:
+def _path(error: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names and places that lead to a field, without the names of types that Pydantic puts between."""
+    steps: Sequence[str | int] = error["loc"][1:]
+    if error["type"] == "extra_forbidden":  # the last name is the client's own, and may be any
+        *known, unknown = steps
+        return (*_names_and_places(known), _cut(str(unknown)) or '""')
+    return tuple(_names_and_places(steps))
+
+
+def _names_and_places(steps: Sequence[str | int]) -> Iterator[str]:
     types = {"str", "int", "float", "bool", "list", "dict"}
-    return tuple(
-        str(step)
-        for step in location[1:]
-        if isinstance(step, int) or (step not in types and re.fullmatch(r"[a-z_][a-z0-9_]*", step))
-    )
+    for step in steps:
+        if isinstance(step, int) or (step not in types and re.fullmatch(r"[a-z_][a-z0-9_]*", step)):
+            yield str(step)
 
 
 def _is_json(given: str | None) -> bool:
@@ -291,6 +315,15 @@ def _is_json(given: str | None) -> bool:
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
-def _shown(value: object, most: int = 60) -> str:
-    shown = json.dumps(value, ensure_ascii=False, default=repr)
-    return shown if len(shown) <= most else f"{shown[:most]}..."
+def _shown(value: object) -> str:
+    """Return a value as JSON, or its beginning, of which no more is made: it may be large, or too deep to be whole."""
+    shown = ""
+    for part in json.JSONEncoder(ensure_ascii=False, default=repr).iterencode(value):
+        shown += part
+        if len(shown) > MOST_SHOWN:
+            break
+    return _cut(shown)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

@@ -56,8 +56,9 @@ def opening_of_messages(messages: Sequence[Message], limits: Limits) -> Opening:
         message.refuse_unsupported()
     roles = [message.role for message in messages]
     if roles not in (["user"], ["user", "assistant"]):
+        told = ", ".join(roles[:4]) + (", ..." if len(roles) > 4 else "")
         raise unsupported(
-            f"messages of {', '.join(roles)}: models are trained on one instruction and its review. Give one message "
+            f"messages of {told}: models are trained on one instruction and its review. Give one message "
             "of the user and, if the review is to begin with something, one of the assistant behind it.",
             "messages",
         )

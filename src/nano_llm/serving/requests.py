@@ -1,6 +1,6 @@
 """What clients may ask for: the bodies of requests, strictly typed.
 
-A field that is null counts as absent. OpenAI's fields that no model here can serve are `neutral`: known, and taken at
+A field that is null counts as absent. OpenAI's fields that no model here can serve are `Neutral`: known, and taken at
 values that ask for nothing. Bounds that a server sets for itself (`Limits`) are not checked here.
 """
 
@@ -12,19 +12,24 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     JsonValue,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from nano_llm.generation.request import MAX_SEED
 from nano_llm.serving.problem import unsupported
 
 MAX_TOP = 10
 """Likeliest tokens of each head that are told."""
+MAX_ITEMS, MAX_MESSAGES = 1 << 15, 1 << 10
+"""Of a list of texts or tokens, and of messages or their parts, before any is looked at; `Limits` are less."""
 
 
 def one_of(expected: str) -> WrapValidator:
@@ -69,13 +74,34 @@ def _no_flag(value: object) -> object:
     return value
 
 
-def neutral(*values: JsonValue) -> Any:
-    """Return a field of OpenAI's that we lack, to be taken at these values and at null."""
-    return Field(
-        default=None,
-        description="Known but not supported: only a value that asks for nothing is taken.",
-        json_schema_extra={"enum": [*values, None]},
-    )
+def at_most(most: int) -> BeforeValidator:
+    """Return what refuses a longer list before it looks at an item."""
+
+    def check(value: object, info: ValidationInfo) -> object:
+        if isinstance(value, list) and len(value) > most:
+            told = f"{info.field_name}: give at most {most} items, not {len(value)}."
+            raise PydanticCustomError("value_error", "{error}", {"error": told})
+        return value
+
+    return BeforeValidator(check)
+
+
+FAIL_FAST = Field(fail_fast=True)
+"""Of every list: a body of a megabyte has room for some 300,000 errors, each with a text."""
+
+
+class Neutral:
+    """Marks a field of OpenAI's that we lack, to be taken at some values and at null."""
+
+    def __init__(self, *taken: JsonValue) -> None:
+        self.taken = (*taken, None)
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return what the interface tells of the field."""
+        return handler(core_schema) | {
+            "description": "Known but not supported: only a value that asks for nothing is taken.",
+            "enum": [*self.taken],
+        }
 
 
 class Body(BaseModel):
@@ -83,17 +109,24 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_one_unknown_field(cls, value: object) -> object:
+        """Leave out all unknown fields but the first, which is enough to be refused for."""
+        if not isinstance(value, dict) or value.keys() <= cls.model_fields.keys():
+            return value
+        unknown = next(name for name in value if name not in cls.model_fields)
+        return {name: value[name] for name in value if name in cls.model_fields or name == unknown}
+
     def refuse_unsupported(self) -> None:
-        """Check the fields that are `neutral`.
+        """Check the fields that are `Neutral`.
 
         Raises:
             Problem: One asks for something.
         """
-        for name, field in type(self).model_fields.items():
-            if isinstance(field.json_schema_extra, dict) and "enum" in field.json_schema_extra:
-                taken = field.json_schema_extra["enum"]
-                assert isinstance(taken, list)
-                if not any(_is_same(getattr(self, name), value) for value in taken):
+        for name, value in self:
+            for mark in type(self).model_fields[name].metadata:
+                if isinstance(mark, Neutral) and not any(_is_same(value, taken) for taken in mark.taken):
                     raise unsupported(f"{name} is not supported here: leave it out.", name)
 
 
@@ -106,11 +139,14 @@ def _is_same(value: object, known: object) -> bool:
 
 Model = Annotated[Characters | None, Field(description="Id of the model, see GET /v1/models; may be left out.")]
 TokenId = Annotated[Whole, Field(ge=0)]
+TokenIds = Annotated[list[TokenId], FAIL_FAST, at_most(MAX_ITEMS)]
+ListOfTexts = Annotated[list[Characters], FAIL_FAST]
 Prompt = Annotated[
-    Characters | list[Characters] | list[TokenId] | list[list[TokenId]],
+    Characters | ListOfTexts | TokenIds | Annotated[list[TokenIds], FAIL_FAST],
+    at_most(MAX_ITEMS),
     one_of("a text, a list of texts, a list of token ids, or a list of such lists"),
 ]
-Stop = Annotated[Characters | list[Characters], one_of("a text or a list of texts")]
+Stop = Annotated[Characters | ListOfTexts, at_most(MAX_ITEMS), one_of("a text or a list of texts")]
 MaxTokens = Annotated[Whole | None, Field(ge=0, description="Most new tokens of each text; the server has a default.")]
 Outcome = Annotated[Literal[0, 1, "both", "mixture"], BeforeValidator(_no_flag), one_of('0, 1, "both" or "mixture"')]
 HeadId = Annotated[Literal[0, 1], BeforeValidator(_no_flag), one_of("0 or 1")]
@@ -165,7 +201,7 @@ class StreamOptions(Body):
     """Of an answer that is streamed."""
 
     include_usage: bool | None = Field(default=None, description="End with a chunk that tells the usage.")
-    include_obfuscation: Any = neutral(False)
+    include_obfuscation: Annotated[Any, Neutral(False)] = None
 
 
 class Texts(Knobs):
@@ -179,9 +215,9 @@ class Texts(Knobs):
     both_reviews: bool | None = Field(default=None, description='As `nano_llm.outcome: "both"`.')
     nano_llm: Extension | None = None
     user: Characters | None = Field(default=None, description="Taken, and not used.")
-    frequency_penalty: Any = neutral(0)
-    presence_penalty: Any = neutral(0)
-    logit_bias: Any = neutral({})
+    frequency_penalty: Annotated[Any, Neutral(0)] = None
+    presence_penalty: Annotated[Any, Neutral(0)] = None
+    logit_bias: Annotated[Any, Neutral({})] = None
 
 
 # ------------------------------------------------------------------------------------------ bodies
@@ -201,8 +237,8 @@ class CompletionRequest(Texts):
     logprobs: Whole | None = Field(
         default=None, ge=0, description="Likeliest tokens told beside each token; 0 tells the token's own alone."
     )
-    suffix: Any = neutral("")
-    best_of: Any = neutral(1)
+    suffix: Annotated[Any, Neutral("")] = None
+    best_of: Annotated[Any, Neutral(1)] = None
 
 
 class ContentPart(BaseModel):
@@ -214,7 +250,11 @@ class ContentPart(BaseModel):
     text: Characters | None = None
 
 
-Content = Annotated[Characters | list[ContentPart], one_of('a text, or a list of {"type": "text", "text": ...}')]
+Content = Annotated[
+    Characters | Annotated[list[ContentPart], FAIL_FAST],
+    at_most(MAX_MESSAGES),
+    one_of('a text, or a list of {"type": "text", "text": ...}'),
+]
 
 
 class Message(Body):
@@ -223,19 +263,18 @@ class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content | None = None
     name: Characters | None = Field(default=None, description="Taken, and not used.")
-    refusal: Any = neutral()
-    tool_calls: Any = neutral([])
-    tool_call_id: Any = neutral()
-    function_call: Any = neutral()
-    audio: Any = neutral()
-    annotations: Any = neutral([])
+    refusal: Annotated[Any, Neutral()] = None
+    tool_calls: Annotated[Any, Neutral([])] = None
+    tool_call_id: Annotated[Any, Neutral()] = None
+    function_call: Annotated[Any, Neutral()] = None
+    audio: Annotated[Any, Neutral()] = None
+    annotations: Annotated[Any, Neutral([])] = None
 
 
 class ChatRequest(Texts):
     """A review, asked for in a chat."""
 
-    messages: list[Message] = Field(
-        min_length=1,
+    messages: Annotated[list[Message], Field(min_length=1), FAIL_FAST, at_most(MAX_MESSAGES)] = Field(
         description="One message of a user, the instruction; empty takes the model's own. A message of the assistant "
         "behind it is what the review begins with. Nothing else is in the prompts that models are trained on.",
         examples=[[{"role": "user", "content": ""}]],
@@ -244,26 +283,26 @@ class ChatRequest(Texts):
     max_completion_tokens: MaxTokens = None
     logprobs: bool | None = Field(default=None, description="Tell the log-probability of each token.")
     top_logprobs: Whole | None = Field(default=None, ge=0, description="Likeliest tokens told beside each token.")
-    audio: Any = neutral()
-    function_call: Any = neutral("none", "auto")
-    functions: Any = neutral([])
-    metadata: Any = neutral({})
-    modalities: Any = neutral(["text"])
-    moderation: Any = neutral()
-    parallel_tool_calls: Any = neutral(True, False)
-    prediction: Any = neutral()
+    audio: Annotated[Any, Neutral()] = None
+    function_call: Annotated[Any, Neutral("none", "auto")] = None
+    functions: Annotated[Any, Neutral([])] = None
+    metadata: Annotated[Any, Neutral({})] = None
+    modalities: Annotated[Any, Neutral(["text"])] = None
+    moderation: Annotated[Any, Neutral()] = None
+    parallel_tool_calls: Annotated[Any, Neutral(True, False)] = None
+    prediction: Annotated[Any, Neutral()] = None
     prompt_cache_key: Characters | None = Field(default=None, description="Taken, and not used.")
-    prompt_cache_options: Any = neutral({})
+    prompt_cache_options: Annotated[Any, Neutral({})] = None
     prompt_cache_retention: Characters | None = Field(default=None, description="Taken, and not used.")
-    reasoning_effort: Any = neutral("none")
-    response_format: Any = neutral({"type": "text"})
+    reasoning_effort: Annotated[Any, Neutral("none")] = None
+    response_format: Annotated[Any, Neutral({"type": "text"})] = None
     safety_identifier: Characters | None = Field(default=None, description="Taken, and not used.")
-    service_tier: Any = neutral("auto", "default")
-    store: Any = neutral(False)
-    tool_choice: Any = neutral("none", "auto")
-    tools: Any = neutral([])
-    verbosity: Any = neutral("medium")
-    web_search_options: Any = neutral()
+    service_tier: Annotated[Any, Neutral("auto", "default")] = None
+    store: Annotated[Any, Neutral(False)] = None
+    tool_choice: Annotated[Any, Neutral("none", "auto")] = None
+    tools: Annotated[Any, Neutral([])] = None
+    verbosity: Annotated[Any, Neutral("medium")] = None
+    web_search_options: Annotated[Any, Neutral()] = None
 
 
 class CounterfactualBody(Knobs):
@@ -299,7 +338,7 @@ class GenerateRequest(Body):
     )
     both_reviews: bool | None = Field(default=None, description="Write Y0 and Y1.")
     head_id: HeadId | None = Field(default=None, description="The outcome: 0 negative, 1 positive.")
-    shared_head: Any = neutral(False)
+    shared_head: Annotated[Any, Neutral(False)] = None
     max_tokens: MaxTokens = None
     method: Literal["greedy", "top_k", "top_p"] | None = Field(
         default=None,
@@ -331,4 +370,4 @@ class DetokenizeRequest(Body):
     """Token ids."""
 
     model: Model = None
-    tokens: list[TokenId]
+    tokens: TokenIds

@@ -14,7 +14,7 @@ from nano_llm.serving.service import Service
 
 router = APIRouter(tags=["Tokens"], dependencies=[KEY])
 Served = Annotated[Service, Depends(service_of)]
-ERRORS = errors(400, 401, 404, 413, 415, 500)
+ERRORS = errors(400, 401, 404, 408, 413, 415, 500, 503)
 
 
 @router.post("/tokenize", responses=ERRORS, summary="Turn a text into token ids")
