@@ -18,7 +18,6 @@ from nano_llm.serving import completions, engine
 from nano_llm.serving.answering import PART_TOKENS
 from nano_llm.serving.choice import News
 from nano_llm.serving.echo import echo_of
-from nano_llm.serving.limits import Limits
 from nano_llm.serving.opening import Opening
 from nano_llm.serving.service import Service
 from nano_llm.serving.spelling import Spelling
