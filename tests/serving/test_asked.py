@@ -45,6 +45,18 @@ def test_texts_are_ordered_by_prompt_sample_and_outcome(author: Author) -> None:
     assert {commission.order.num_tokens - len(commission.order.begin) for commission in asked.commissions} == {7}
 
 
+def test_a_review_begins_with_so_many_tokens_at_most(author: Author) -> None:
+    limits = replace(LIMITS, max_begin_tokens=20)
+    (commission,) = completion_asked(CompletionRequest(prompt="x" * 20), author, limits).commissions
+    assert len(commission.order.begin) == 20
+    with pytest.raises(Problem, match="begins with 21 tokens; at most 20 are read") as refused:
+        completion_asked(CompletionRequest(prompt="x" * 21), author, limits)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "prompt")
+    with pytest.raises(Problem, match="begins with 21 tokens; at most 20 are read") as refused:
+        pair_asked(CounterfactualBody(begin="x" * 21), author, limits)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "begin")
+
+
 def test_prompts_count_once_however_many_texts_they_have(author: Author) -> None:
     one, many = (
         completion_asked(CompletionRequest(prompt=["a", "bb"], n=n, seed=3), author, LIMITS).num_prompt_tokens

@@ -20,7 +20,7 @@ from nano_llm.serving.fields import (
 )
 from nano_llm.serving.limits import Limits
 from nano_llm.serving.opening import Opening, opening_of_instruction
-from nano_llm.serving.problem import invalid, unsupported
+from nano_llm.serving.problem import invalid, too_long, unsupported
 from nano_llm.serving.prompts import check_window, opening_of_messages, openings_of_prompt
 from nano_llm.serving.requests import (
     ChatRequest,
@@ -128,7 +128,7 @@ def generate_asked(body: GenerateRequest, author: Author, limits: Limits) -> Ask
         sampling=sampling_of(knobs),
     )
     names = Names("both_reviews" if body.both_reviews else "head_id")
-    return _asked([opening], request, outcome, names, author, num_new)
+    return _asked([opening], request, outcome, names, author, limits, num_new)
 
 
 def pair_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Asked:
@@ -154,7 +154,7 @@ def pair_asked(body: CounterfactualBody, author: Author, limits: Limits) -> Aske
         num_top=top_asked(body),
     )
     names = Names("prompt", prompt="begin" if begin and opening.prompt is None else "prompt")
-    asked = _asked([opening], request, "both", names, author, num_new, body.steer)
+    asked = _asked([opening], request, "both", names, author, limits, num_new, body.steer)
     _check_told(asked, 1 + 2 * top_asked(body), limits, with_begin=True)
     return asked
 
@@ -244,7 +244,7 @@ def _texts_asked(
     names = Names(
         "both_reviews" if body.both_reviews else "nano_llm.outcome", prompt, "nano_llm.topic", "nano_llm.steer"
     )
-    return _asked(openings, request, outcome, names, author, num_new, extension.steer)
+    return _asked(openings, request, outcome, names, author, limits, num_new, extension.steer)
 
 
 def _asked(
@@ -253,6 +253,7 @@ def _asked(
     outcome: Outcome | None,
     names: Names,
     author: Author,
+    limits: Limits,
     num_new: int,
     steer: Steer | None = None,
 ) -> Asked:
@@ -264,6 +265,7 @@ def _asked(
         outcome: Whose reviews.
         names: Of the fields.
         author: Who writes.
+        limits: Of requests.
         num_new: Most tokens behind those that a text begins with.
         steer: How it is steered, to be told again.
     """
@@ -273,6 +275,13 @@ def _asked(
         with blaming(names.prompt, {"topic": names.topic, "plausibility": names.steer}):
             whole = replace(request, wanted=wanted, prompt=opening.prompt, begin=opening.begin)
             commissioned = author.commissions(whole)
+        num_begin = len(commissioned[0].order.begin)
+        if num_begin > limits.max_begin_tokens:
+            raise too_long(
+                f"{names.prompt}: the review begins with {num_begin} tokens; at most {limits.max_begin_tokens} are "
+                "read. Give fewer.",
+                names.prompt,
+            )
         commissions += [_with_new_tokens(commission, num_new) for commission in commissioned]
     return Asked(tuple(commissions), tuple(openings), 2 if outcome == "both" else 1, request.seed, steer)
 

@@ -288,17 +288,21 @@ class Engine:
     def _begin(self) -> None:
         """Let the texts that have waited longest join the others, while there are rows."""
         chosen: list[_Chosen] = []
-        num_read = 0
-        while len(chosen) < self._author.writer.num_free and num_read < _MOST_READ:
+        starts: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()  # equal ones are read once
+        while len(chosen) < self._author.writer.num_free:
             with self._change:
                 job = self._jobs[0] if self._jobs else None
             if job is None or (chosen and isinstance(job.asked, CounterfactualRequest)):
                 break  # a review takes long enough to find out what it asks for
             if not (job.is_prepared or self._prepare(job)):
                 break
-            place, commission = job.waiting.popleft()
+            place, commission = job.waiting[0]
+            start = commission.order.prompt, commission.order.begin
+            if start not in starts and sum(len(part) for known in starts for part in known) >= _MOST_READ:
+                break
+            starts.add(start)
+            job.waiting.popleft()
             chosen.append((job, place, commission))
-            num_read += len(commission.order.prompt) + len(commission.order.begin)
             if not job.waiting:
                 with self._change:
                     self._jobs.popleft()

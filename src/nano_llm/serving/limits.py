@@ -20,6 +20,8 @@ class Limits:
     """Of a request: prompts x n x outcomes."""
     max_prompt_chars: int = 20_000
     """Or tokens, where a prompt comes as tokens."""
+    max_begin_tokens: int = 4096
+    """That a text begins with: other texts wait while they are read."""
     max_review_chars: int = 8_000
     max_stops: int = 4
     max_logprobs: int = 20
