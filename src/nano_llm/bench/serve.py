@@ -67,14 +67,14 @@ def save_checkpoint(folder: Path, scale: str) -> None:
     model = checkpoint.build_model(config, tokenizer.vocab_size)
     trunk, readout = model.passes[0]
     assert isinstance(readout, TwoHeadReadout)
-    (hidden,) = readout.shared.hidden
+    first, second, output = readout.shared.parameters()
     ends = list(tokenizer.end_ids)
     with torch.no_grad():
-        # The entries of a normed state add up to nothing, with this bias to their number: the first unit is GELU(1).
+        # The entries of a normed state average to this bias, so that the first unit of each layer is always positive.
         trunk.final_norm.bias.fill_(1.0)
-        hidden.weight[0] = 1 / hidden.in_features
-        readout.shared.output.weight[ends] = 0.0
-        readout.shared.output.weight[ends, 0] = -100.0
+        first[0] = 1 / first.shape[1]
+        second[0], output[ends] = 0.0, 0.0
+        second[0, 0], output[ends, 0] = 1.0, -100.0
     checkpoint.save(folder, config=config, tokenizer=tokenizer, model=model, metrics={})
 
 
@@ -82,15 +82,16 @@ def save_checkpoint(folder: Path, scale: str) -> None:
 def server(folder: Path) -> Iterator[int]:
     """Run a server and yield its port."""
     command = [sys.executable, "-m", "nano_llm.cli.main", "serve", str(folder), "--port", "0", "--rows", str(NUM_ROWS)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    log = folder.with_name("server.log")  # of every request, more than a pipe holds
+    with (
+        log.open("w", encoding="utf-8") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         assert process.stdout is not None
         try:
-            said = ""
-            while (found := re.search(r"http://127\.0\.0\.1:(\d+)", said)) is None:
-                line = process.stdout.readline()
-                if not line:
-                    raise ServingError(f"The server did not start:\n{said}")
-                said += line
+            said = process.stdout.readline()
+            if (found := re.search(r"http://127\.0\.0\.1:(\d+)", said)) is None:
+                raise ServingError(f"The server did not start:\n{said}{log.read_text(encoding='utf-8')}")
             yield int(found[1])
         finally:
             process.terminate()
@@ -120,7 +121,9 @@ async def stream(port: int, number: int, num_tokens: int) -> tuple[int, list[flo
     writer.close()
     num_written = json.loads(last[len(b"data: ") :])["usage"]["completion_tokens"]
     if num_written != num_tokens:
-        raise ServingError(f"Stream {number} ended after {num_written} of {num_tokens} tokens: this model may end a text.")
+        raise ServingError(
+            f"Stream {number} ended after {num_written} of {num_tokens} tokens: this model may end a text."
+        )
     return num_written, times
 
 
