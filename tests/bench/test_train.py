@@ -21,6 +21,7 @@ def test_every_model_has_finite_figures_in_both_precisions(
     machine: Way, fake_gpt2: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train, "build_gpt2", fake_gpt2)
+    monkeypatch.setattr(train, "ROWS", 2)
     measured = train.measure(["tiny"], 1, machine)
     assert [row["model"] for row in measured.rows] == MODELS * 2
     assert [row["precision"] for row in measured.rows] == ["fp32"] * len(MODELS) + ["bf16"] * len(MODELS)

@@ -1,10 +1,9 @@
 """``nano-llm bench``: what it prints, writes and refuses."""
 
-import importlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -72,15 +71,7 @@ def test_imdb_is_named_by_option_or_variable(
 def test_a_missing_extra_is_named(
     bench: str, package: str, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import_module = importlib.import_module
-
-    def import_without_it(name: str) -> ModuleType:
-        if name == package:
-            raise ModuleNotFoundError(name=name)
-        return import_module(name)
-
-    monkeypatch.setattr(importlib, "import_module", import_without_it)
-    monkeypatch.setattr("nano_llm.cli.main.import_module", import_module)
+    monkeypatch.setitem(sys.modules, package, None)
     assert main(["bench", bench]) == 2
     assert told in capsys.readouterr().err
 
