@@ -6,6 +6,7 @@
     ├── DataError          a corpus or a prepared folder is missing, unreadable or unfit
     ├── CheckpointError    a checkpoint is missing, damaged or of an unknown format
     ├── OutputError        a result cannot be written where it was asked for
+    ├── ServingError       a server cannot listen, cannot be reached or refuses
     └── NonFiniteError     training met a loss or a gradient that is not a number
 
 A message says what was given, what was expected, where it came from and what to do.
@@ -40,6 +41,10 @@ class CheckpointError(NanoLLMError):
 
 class OutputError(NanoLLMError):
     """A result cannot be written where it was asked for."""
+
+
+class ServingError(NanoLLMError):
+    """A server cannot listen, cannot be reached, or refuses what it was asked for."""
 
 
 class NonFiniteError(NanoLLMError):

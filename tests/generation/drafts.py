@@ -10,6 +10,7 @@ def draft_of(pieces: Sequence[str], *, tail: str = "", finish: Finish | None = F
     """A draft whose tokens show these pieces; token n has the index n."""
     nothing: Any = None
     tokens = [
-        Token(index, piece, (-1.0, -2.0), 0.1, (((0, -1.0),), ((1, -2.0),))) for index, piece in enumerate(pieces)
+        Token(index, piece, (-1.0, -2.0), 0.1, -1.0, 0.5, (((0, -1.0),), ((1, -2.0),)), ((0, -1.0),))
+        for index, piece in enumerate(pieces)
     ]
     return Draft(nothing, nothing, nothing, nothing, nothing, tokens, finish, tail)

@@ -51,7 +51,7 @@ def test_a_token_of_a_listed_word_tells_nothing_else() -> None:
     told = told_of(["a", " di", "ck", " film"])
     assert told["text"] == f"a {REPLACEMENT} film"
     assert told["num_redacted"] == 1
-    assert told["tokens"][1:3] == [{"text": REPLACEMENT, "redacted": True}, {"text": "", "redacted": True}]
+    assert told["tokens"][1:3] == [{"text": f" {REPLACEMENT}", "redacted": True}, {"text": "", "redacted": True}]
     assert told["tokens"][3]["text"] == " film"
     assert "di" not in json.dumps(told["tokens"][1:3])
 
@@ -68,7 +68,7 @@ def test_tokens_that_are_told_hold_no_listed_word(pieces: list[str]) -> None:
     assert told["text"] == redact("".join(pieces)).text
     shown = [token["text"] if "redacted" not in token else "\0" for token in told["tokens"]]
     assert redact("".join(shown)).num_redacted == 0
-    assert sum(token["text"] == REPLACEMENT for token in told["tokens"]) <= told["num_redacted"]
+    assert "".join([token["text"] for token in told["tokens"]]) == told["text"]
 
 
 @pytest.mark.parametrize(("censored", "spelled"), [(True, REPLACEMENT), (False, "dick")])

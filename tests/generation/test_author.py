@@ -262,6 +262,32 @@ def test_markup_is_text_where_bytes_spell_it() -> None:
         assert draft.text.startswith(begin)
 
 
+@pytest.mark.parametrize("author", [words_author(*TARNET), reference_author(*TARNET)], ids=["markers", "no markers"])
+def test_prompts_and_beginnings_may_be_given_as_tokens(author: Author) -> None:
+    prompt = "GENERATE an IMDB-like review: about drama [REVIEW]"
+    begin = review_of(author)
+    ids = author.tokenizer.encode_prompt(prompt)[1:]
+    (as_text, *_) = author.commissions(Request(prompt=prompt, begin=begin))
+    (as_tokens, *_) = author.commissions(Request(prompt=tuple(ids), begin=as_text.order.begin))
+    assert as_tokens.order == as_text.order
+    assert as_tokens.prompt == author.tokenizer.decode(ids, keep_special=True)
+
+
+@pytest.mark.parametrize("field", ["prompt", "begin"])
+@pytest.mark.parametrize("token", [-1, 10**6])
+def test_tokens_outside_the_vocabulary_are_refused(field: str, token: int) -> None:
+    author = words_author(*TARNET)
+    fields: dict[str, Any] = {field: (token,)}
+    assert f"no token {token}: the model's vocabulary has 0 to {author.tokenizer.vocab_size - 1}" in refusal(
+        author, Request(**fields)
+    )
+
+
+def test_tokens_of_markup_begin_no_review() -> None:
+    author = words_author(*TARNET)
+    assert "[/REVIEW] is markup" in refusal(author, Request(begin=author.tokenizer.end_ids[:1]))
+
+
 def test_a_prompt_that_fills_the_window_is_refused_before_anything_is_written() -> None:
     author = words_author(*TARNET)
     words = f"at most {WINDOW - 2} tokens"
@@ -271,10 +297,8 @@ def test_a_prompt_that_fills_the_window_is_refused_before_anything_is_written() 
 
 def test_stop_strings_beside_an_end_that_is_text() -> None:
     stop = tuple(f"stop {number}" for number in range(16))
-    assert author_can(words_author(*TARNET), Request(stop=stop))
-    author = reference_author(*TARNET)
-    assert "There are 16 stop strings; at most 14" in refusal(author, Request(stop=stop))
-    assert author_can(author, Request(stop=stop[:14], num_tokens=3))
+    for author in (words_author(*TARNET), reference_author(*TARNET)):
+        assert author_can(author, Request(stop=stop, num_tokens=3))
 
 
 def author_can(author: Author, request: Request) -> bool:
@@ -338,8 +362,8 @@ def test_a_text_begins_as_it_is_asked_to(author: Author) -> None:
         assert len(tokens) == 20 or finish is Finish.end
     for tokens, _, finish in texts(author, Request(begin=review_of(author), num_tokens=2)):
         assert (len(tokens), finish) == (2, Finish.length)
-    for _, text, finish in texts(author, Request(begin=f"{begin} {begin}", stop=(begin,))):
-        assert (text, finish) == ("", Finish.stop)
+    for _, text, _ in texts(author, Request(begin=f"{begin} {begin}", stop=(begin,))):
+        assert text.startswith(f"{begin} {begin}")
 
 
 # ------------------------------------------------------------------------------------------------ counterfactuals

@@ -63,15 +63,16 @@ def tokens_of(chance: random.Random, num: int) -> list[int]:
 def test_rows_that_open_grow_fork_and_close_at_any_time_read_as_if_whole(model: LanguageModel) -> None:
     chance = random.Random(0)
     contexts = Contexts(model, num_rows=6, window_length=WINDOW)
-    open_ = contexts.open([(tokens_of(chance, 5), []), (tokens_of(chance, 2), tokens_of(chance, 40))])
+    open_, _ = contexts.open([(tokens_of(chance, 5), []), (tokens_of(chance, 2), tokens_of(chance, 40))])
     check(model, open_)
     num_shifts = 0
     for _ in range(60):
         event = chance.random()
         if event < 0.15 and contexts.num_free:
-            open_ += contexts.open(
+            opened, _ = contexts.open(
                 [(tokens_of(chance, chance.randrange(1, 9)), tokens_of(chance, chance.randrange(30)))]
             )
+            open_ += opened
         elif event < 0.3 and contexts.num_free and open_:
             open_.append(contexts.fork(chance.choice(open_)))
         elif event < 0.4 and len(open_) > 1:
@@ -87,7 +88,7 @@ def test_rows_that_open_grow_fork_and_close_at_any_time_read_as_if_whole(model: 
 def test_greedy_text_is_the_same_with_and_without_a_cache(model: LanguageModel) -> None:
     prompts = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
     contexts = Contexts(model, num_rows=3, window_length=WINDOW)
-    open_ = contexts.open([(prompt, []) for prompt in prompts])
+    open_, _ = contexts.open([(prompt, []) for prompt in prompts])
     for _ in range(2 * WINDOW):
         contexts.extend(open_, [int(context.log_p_KV[-1].argmax()) for context in open_])
     for prompt, context in zip(prompts, open_, strict=True):
@@ -104,7 +105,7 @@ def test_greedy_text_is_the_same_with_and_without_a_cache(model: LanguageModel) 
 
 def test_a_text_goes_on_with_its_prompt_and_the_newest_half() -> None:
     contexts = Contexts(built("model=vanilla"), num_rows=1, window_length=10)
-    [context] = contexts.open([([1, 2], [])])
+    [context], _ = contexts.open([([1, 2], [])])
     for token in range(3, 11):
         contexts.extend([context], [token])
     assert context.tokens == [1, 2, 7, 8, 9, 10]
@@ -113,12 +114,23 @@ def test_a_text_goes_on_with_its_prompt_and_the_newest_half() -> None:
     assert context.tokens == [1, 2, 7, 8, 9, 10, 11, 12, 13]
 
 
+def test_texts_are_opened_with_the_laws_of_their_tokens(model: LanguageModel) -> None:
+    chance = random.Random(0)
+    contexts = Contexts(model, num_rows=6, window_length=WINDOW)
+    texts = [(tokens_of(chance, 3 + num % 2), tokens_of(chance, num)) for num in (0, 1, 5, WINDOW - 5, 3 * WINDOW)]
+    opened, laws = contexts.open(texts)
+    assert laws[0].shape == (0, model.num_outcomes, VOCAB_SIZE)
+    for (prompt, review), context, laws_TKV in zip(texts[1:], opened[1:], laws[1:], strict=True):
+        assert context.review == review
+        np.testing.assert_allclose(laws_TKV, contexts.laws(prompt, review), rtol=0, atol=1e-4)
+
+
 def test_a_text_that_is_opened_late_has_the_window_of_one_that_grew() -> None:
     model = built("model=vanilla")
     contexts = Contexts(model, num_rows=2, window_length=11)
-    [grown] = contexts.open([([1, 2], [])])
+    [grown], _ = contexts.open([([1, 2], [])])
     for token in tokens_of(random.Random(0), 30):
-        [late] = contexts.open([([1, 2], grown.review)])
+        [late], _ = contexts.open([([1, 2], grown.review)])
         assert late.tokens == grown.tokens
         contexts.close(late)
         contexts.extend([grown], [token])
@@ -130,7 +142,7 @@ def test_laws_of_given_tokens_are_those_of_writing_them(num_prompt: int, num_tok
     chance = random.Random(num_tokens)
     contexts = Contexts(built("model=tarnet"), num_rows=1, window_length=WINDOW)
     prompt, review = tokens_of(chance, num_prompt), tokens_of(chance, num_tokens)
-    [context] = contexts.open([(prompt, [])])
+    [context], _ = contexts.open([(prompt, [])])
     written = []
     for token in review:
         written.append(context.log_p_KV)
@@ -141,7 +153,7 @@ def test_laws_of_given_tokens_are_those_of_writing_them(num_prompt: int, num_tok
 def test_a_twin_goes_its_own_way() -> None:
     model = built("model=tarnet")
     contexts = Contexts(model, num_rows=2, window_length=WINDOW)
-    [context] = contexts.open([([1, 2], [3, 4])])
+    [context], _ = contexts.open([([1, 2], [3, 4])])
     twin = contexts.fork(context)
     assert np.array_equal(twin.log_p_KV, context.log_p_KV)
     contexts.extend([context, twin], [5, 6])
@@ -159,7 +171,7 @@ def test_a_prompt_that_fills_the_window_is_refused(num_tokens: int) -> None:
 def test_the_longest_prompt_still_writes() -> None:
     model = built("model=vanilla")
     contexts = Contexts(model, num_rows=1, window_length=10)
-    [context] = contexts.open([([1] * 8, [])])
+    [context], _ = contexts.open([([1] * 8, [])])
     for token in range(5):
         contexts.extend([context], [token])
         check(model, [context])
@@ -168,7 +180,7 @@ def test_the_longest_prompt_still_writes() -> None:
 def test_the_texts_that_are_kept_stay_what_they_are() -> None:
     model = built("model=tarnet")
     contexts = Contexts(model, num_rows=5, window_length=WINDOW)
-    open_ = contexts.open([([1, 2], [3] * num) for num in range(5)])
+    open_, _ = contexts.open([([1, 2], [3] * num) for num in range(5)])
     kept = [open_[1], open_[4]]
     contexts.close_all_but(kept)
     assert contexts.num_free == 3

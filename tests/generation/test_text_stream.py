@@ -153,6 +153,22 @@ def test_the_longer_stop_string_takes_the_space_before_a_marker_that_is_text() -
     assert "".join(pieces_of(tokens, BYTES, ["[/REVIEW]", " [/REVIEW]"])) == "a film"
 
 
+def test_no_stop_string_is_searched_for_in_what_a_text_begins_with() -> None:
+    stream = TextStream(BYTES, ["\n\n", "ab"], stop_newline=True)
+    given = "".join(map(stream.give, BYTES.encode("one\n\ntwo a")))
+    assert given == "one\n\ntwo a"
+    assert "".join(map(stream.push, BYTES.encode("b or a"))) == "b or "
+    assert stream.stopped_by is None
+    assert "".join(map(stream.push, BYTES.encode("b."))) == ""
+    assert stream.stopped_by == "ab"
+
+
+def test_the_end_of_a_text_is_found_in_what_it_begins_with_too() -> None:
+    stream = TextStream(BYTES, ends=[" [/REVIEW]"])
+    assert "".join(map(stream.give, BYTES.encode("a film [/REVIEW]"))) == "a film"
+    assert stream.stopped_by == " [/REVIEW]"
+
+
 def test_a_line_feed_stops_if_asked_to() -> None:
     tokens = BYTES.encode("one\ntwo")
     assert "".join(pieces_of(tokens, BYTES)) == "one\ntwo"

@@ -24,7 +24,7 @@ from nano_llm.generation.noise import Noise
 from nano_llm.generation.sampling import Sampling
 from nano_llm.generation.steering import Steering, SteeringMode
 from nano_llm.generation.vocabulary import Vocabulary
-from nano_llm.generation.writer import Draft, Finish, Order, Writer, divergence, likeliest
+from nano_llm.generation.writer import Draft, Finish, Order, Writer, divergence, entropy, likeliest
 from nano_llm.model.language_model import LanguageModel
 
 WORDS = Tokenizer.of_words(["dull", "fine"], 10)
@@ -403,7 +403,7 @@ class Interrupted(nn.Module):
         return logits_BTKV
 
 
-@pytest.mark.parametrize("call", [1, 2, 3, 5])
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
 def test_an_interrupted_run_leaves_nothing_behind(call: int) -> None:
     """Whether the model was reading prompts, beginnings or the tokens of texts."""
     writer = Writer(Recomputing(Interrupted(call), 2), Vocabulary(WORDS), 32, 4)
@@ -419,10 +419,10 @@ def test_an_interrupted_run_leaves_nothing_behind(call: int) -> None:
 
 @pytest.mark.parametrize("call", [1, 2])
 def test_texts_whose_beginning_is_interrupted_hold_no_rows(call: int) -> None:
-    """Whether the model was reading prompts or what the texts begin with."""
+    """Whether the model was reading windows, or those before them of a text that begins with more."""
     writer = Writer(Recomputing(Interrupted(call), 2), Vocabulary(WORDS), 32, 2)
     with pytest.raises(KeyboardInterrupt):
-        writer.begin([Order(PROMPT, 0, Noise.of(0), 30, begin=(DULL,)), Order(PROMPT, 1, Noise.of(0), 30)])
+        writer.begin([Order(PROMPT, 0, Noise.of(0), 90, begin=(DULL,) * 40), Order(PROMPT, 1, Noise.of(0), 30)])
     assert (num_open(writer), writer.num_free) == (0, 2)
 
 
@@ -487,14 +487,21 @@ def test_a_beginning_that_holds_its_own_end_is_over_at_once() -> None:
     writer = writer_of(random_model("tarnet"))
     words = tuple(MANY.encode("w1 w2 . w3"))
     orders = [
-        order_of(0, begin=words, stop=("w2",)),
         order_of(0, begin=(*words, MANY.end_ids[0], *words)),
-        order_of(0, begin=words[:2], stop=("w1 w2 and more",), num_tokens=2),
+        order_of(0, begin=words, num_tokens=len(words)),
     ]
-    stopped, ended, cut = write(writer, orders)
-    assert (stopped.text, stopped.finish) == ("w1 ", Finish.stop)
+    ended, cut = write(writer, orders)
     assert outcome_of(ended) == (list(words), "w1 w2. w3", Finish.end)
-    assert (cut.text, cut.tail, cut.finish) == ("w1 w2", "w1 w2", Finish.length)  # held back until then
+    assert outcome_of(cut) == (list(words), "w1 w2. w3", Finish.length)
+
+
+def test_a_stop_string_ends_a_text_only_where_it_is_written() -> None:
+    words = tuple(MANY.encode("w1 w2 . w3"))
+    stopped, other = write(
+        writer_of(random_model("tarnet")), [order_of(0, begin=words, stop=("w",)), order_of(0, begin=words)]
+    )
+    assert other.text[len("w1 w2. w3 ")] == "w"
+    assert (stopped.text, stopped.finish) == ("w1 w2. w3 ", Finish.stop)
 
 
 @pytest.mark.parametrize("end", [CLOSE, EOS])
@@ -696,11 +703,33 @@ def test_what_is_told_of_tokens_is_what_the_heads_say_before_all_rules(name: str
             p, q = np.exp(log_p_KV)
             expected = (stats.entropy(p, (p + q) / 2) + stats.entropy(q, (p + q) / 2)) / 2
             assert token.divergence == pytest.approx(expected, abs=1e-4)
+        own_V = log_p_KV[order.outcome if model.num_outcomes == 2 else 0]
+        assert token.log_p_own == pytest.approx(own_V[token.index], abs=1e-4)
+        assert token.entropy == pytest.approx(stats.entropy(np.exp(own_V)), abs=1e-4)
+        assert [index for index, _ in token.top_own] == np.argsort(-own_V)[:3].tolist()
     if model.num_outcomes == 2:
         assert draft.law.llr == pytest.approx(sum(token.log_p[1] - token.log_p[0] for token in draft.tokens))
     assert draft.law.seen == set(ids(draft))
     (silent,) = write(writer, [replace(order, num_top=0)])
-    assert {token.top for token in silent.tokens} == {()}
+    assert {token.top for token in silent.tokens} == {token.top_own for token in silent.tokens} == {()}
+
+
+def test_of_the_mixture_the_marginal_law_is_told() -> None:
+    """Its tokens' log-probabilities sum to the mean likelihood of the text under the two heads."""
+    writer = writer_of(random_model("tarnet"))
+    order = order_of(1, begin=tuple(MANY.encode("w5 w6")), num_top=2, steering=Steering(SteeringMode.mixture))
+    (draft,) = write(writer, [order])
+    assert len(draft.tokens) > 5
+    log_p_K = np.array([token.log_p for token in draft.tokens]).sum(0)
+    log_p = sum(token.log_p_own for token in draft.tokens)
+    assert log_p == pytest.approx(np.logaddexp(*log_p_K) - np.log(2))
+    for token in draft.tokens:
+        assert all(nats >= token.log_p_own or index == token.index for index, nats in token.top_own[:1])
+
+
+def test_the_entropy_of_a_law_counts_what_may_happen() -> None:
+    assert entropy(law_of(0.25, 0.25, 0.25, 0.25)) == pytest.approx(np.log(4))
+    assert entropy(law_of(1.0, 0.0)) == 0
 
 
 def law_of(*shares: float) -> FloatArray:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:  # torch takes a second to import, which `--help` need not wai
     from nano_llm.generation.author import Author
 
 NUM_ROWS = 32
-"""Texts that are written at once."""
+"""Texts that are written at once, unless a command says otherwise."""
+KEY_VARIABLE = "NANO_LLM_API_KEY"
+"""Where a server and its clients look for the key, which no list of processes shows there."""
 HEADINGS = {0: "Y0 (negative)", 1: "Y1 (positive)", None: "review"}
 """How texts of each outcome are announced."""
 
@@ -78,8 +80,8 @@ def find_checkpoint(given: argparse.Namespace) -> Path:
     return found
 
 
-def open_author(given: argparse.Namespace) -> "Author":
-    """Load the model that the options name.
+def open_author(given: argparse.Namespace, num_rows: int = NUM_ROWS) -> "Author":
+    """Load the model that the options name, for so many texts at once.
 
     Raises:
         RequestError: There is no trained model of that name.
@@ -92,4 +94,4 @@ def open_author(given: argparse.Namespace) -> "Author":
 
     loaded = checkpoint.load(find_checkpoint(given))
     machine = find_machine(replace(loaded.config.trainer, device=Device[given.device]))
-    return Author(loaded, machine.device, NUM_ROWS)
+    return Author(loaded, machine.device, num_rows)

@@ -6,6 +6,7 @@ from typing import TextIO
 
 from nano_llm.cli.asking import HEADINGS
 from nano_llm.generation.author import Author, Commission
+from nano_llm.generation.piece import Follower
 from nano_llm.generation.teller import Teller
 from nano_llm.generation.writer import Draft, Finish
 
@@ -23,23 +24,24 @@ def write_live(author: Author, commissions: Sequence[Commission], out: TextIO, *
         The texts, in their order.
     """
     place = {id(commission.order): number for number, commission in enumerate(commissions)}
-    tellers: dict[int, Teller] = {}
-    current = 0
+    followers: dict[int, Follower] = {}
+    current, teller = 0, None
     with closing(author.writer.run([commission.order for commission in commissions])) as run:
         for stepped in run:
             for draft in stepped:
-                tellers.setdefault(place[id(draft.order)], Teller(draft, censored=censored))
-            while current in tellers:
-                teller = tellers[current]
-                if not teller.has_begun:
+                followers.setdefault(place[id(draft.order)], Follower(draft))
+            while current in followers:
+                if teller is None:
+                    teller = Teller(censored=censored)
                     out.write(_heading(commissions[current]))
-                out.write(teller.news())
+                piece = followers[current].piece()
+                out.write("".join([told.text for told in teller.tell(piece)]))
                 out.flush()
-                if teller.draft.finish is None:
+                if piece.finish is None:
                     break
-                out.write(" [...]\n\n" if teller.draft.finish is Finish.length else "\n\n")
-                current += 1
-    return [tellers[number].draft for number in range(len(commissions))]
+                out.write(" [...]\n\n" if piece.finish is Finish.length else "\n\n")
+                current, teller = current + 1, None
+    return [followers[number].draft for number in range(len(commissions))]
 
 
 def _heading(commission: Commission) -> str:

@@ -19,7 +19,10 @@ COMMANDS = {
     "generate": ("nano_llm.cli.generate", "write reviews under either outcome, as pairs, steered, as text or a page"),
     "counterfactual": ("nano_llm.cli.counterfactual", "show what a review would have said under the other sentiment"),
     "chat": ("nano_llm.cli.chat", "write reviews one after the other, changing outcome and steering on the way"),
+    "serve": ("nano_llm.cli.serve", "answer OpenAI's clients, and show both outcomes on a page"),
+    "ask": ("nano_llm.cli.ask", "send a prompt or a JSON body to a server and print what comes"),
     "prepare": ("nano_llm.cli.prepare", "prepare a corpus without training"),
+    "bench": ("nano_llm.cli.bench", "measure speed and memory on this machine, beside its ceilings and beside peers"),
     "import": ("nano_llm.cli.import_reference", "turn a checkpoint of the reference system into one of ours"),
 }
 """Name of a command -> the module whose ``main(arguments)`` carries it out, and one line of help."""

@@ -21,7 +21,6 @@ from nano_llm.generation.law import Law
 from nano_llm.generation.noise import Noise
 from nano_llm.generation.request import CounterfactualRequest, Pairing, Request, Wanted
 from nano_llm.generation.steering import Steering, SteeringMode
-from nano_llm.generation.text_stream import MAX_STOPS
 from nano_llm.generation.vocabulary import Vocabulary
 from nano_llm.generation.writer import Draft, Order, Writer
 
@@ -76,15 +75,19 @@ class Author:
         if wanted is Wanted.mixture and steering.mode is SteeringMode.plain:
             steering = Steering(SteeringMode.mixture)
         self._check_steering(steering)
-        self._check_stops(request.stop)
         outcomes = {Wanted.y0: (0,), Wanted.y1: (1,), Wanted.both: (0, 1)}.get(wanted, (None,))
         begin = tuple(self._encode_begin(request.begin))
         commissions = []
         for index in range(request.num_texts):
             topic = self._topic(request.topic, index) if request.prompt is None else None
             for outcome in outcomes:
-                prompt = self._prompt(request.prompt, outcome, topic)
-                encoded = self._encode_prompt(prompt)
+                if isinstance(request.prompt, tuple):
+                    self._check_tokens(request.prompt)
+                    encoded = [self.tokenizer.bos_id, *request.prompt]
+                    prompt = self.tokenizer.decode(request.prompt, keep_special=True)
+                else:
+                    prompt = self._prompt(request.prompt, outcome, topic)
+                    encoded = self._encode_prompt(prompt)
                 self.writer.contexts.room(encoded)  # refused here, a prompt holds up no other text
                 unit = (index,) if request.pair is Pairing.coupled or outcome is None else (index, outcome)
                 order = Order(
@@ -147,6 +150,7 @@ class Author:
                 events=request.events,
                 sampling=request.sampling,
                 steering=request.steering,
+                num_top=request.num_top,
             )
             commissions.append(Commission(order, draw, other, topic, prompt))
         return commissions
@@ -199,18 +203,33 @@ class Author:
         self._check_known(prompt)
         return self.tokenizer.encode_prompt(prompt)
 
-    def _encode_begin(self, text: str) -> list[int]:
+    def _encode_begin(self, begin: str | tuple[int, ...]) -> list[int]:
         """Return the tokens of a review's text as they stand behind a prompt."""
-        if not text:
-            return []
-        tokens = self.tokenizer.encode(f" {text}" if self.vocabulary.has_leading_space else text)
-        if self.tokenizer.unk_id in tokens:
-            self._check_known(text)
+        if isinstance(begin, str):
+            tokens = self._encode_text(begin)
+        else:
+            self._check_tokens(begin)
+            tokens = list(begin)
         for token in tokens:
             # Of one token a word, markup is a word like others.
             if token in self.vocabulary.ends or not self.vocabulary.allowed_V[token]:
                 raise RequestError(f"{self.tokenizer.token(token)} is markup, which no review has. Leave it out.")
         return tokens
+
+    def _encode_text(self, text: str) -> list[int]:
+        if not text:
+            return []
+        tokens = self.tokenizer.encode(f" {text}" if self.vocabulary.has_leading_space else text)
+        if self.tokenizer.unk_id in tokens:
+            self._check_known(text)
+        return tokens
+
+    def _check_tokens(self, tokens: Sequence[int]) -> None:
+        for token in tokens:
+            if not 0 <= token < self.tokenizer.vocab_size:
+                raise RequestError(
+                    f"There is no token {token}: the model's vocabulary has 0 to {self.tokenizer.vocab_size - 1}."
+                )
 
     def _check_known(self, text: str) -> None:
         unknown = self.tokenizer.first_unknown(text)
@@ -224,12 +243,4 @@ class Author:
             raise RequestError(
                 f"--steer {steering.mode} compares two heads, and this model has one: leave it out, or train a model "
                 "with two (model=tarnet)."
-            )
-
-    def _check_stops(self, stop: Sequence[str]) -> None:
-        ends = self.vocabulary.end_strings
-        if len(stop) + len(ends) > MAX_STOPS:
-            raise RequestError(
-                f"There are {len(stop)} stop strings; at most {MAX_STOPS - len(ends)} are searched for under this "
-                "model, whose end is spelled as text. Give fewer."
             )

@@ -79,8 +79,11 @@ class Contexts:
         return room
 
     @torch.inference_mode()
-    def open(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Context]:
+    def open(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[list[Context], list[FloatArray]]:
         """Read texts, each a prompt and the tokens that have already been written after it.
+
+        Returns:
+            The texts, and of each the laws (T, K, V) before each of its T tokens, in nats.
 
         Raises:
             RequestError: A prompt leaves room for fewer than two tokens in the window.
@@ -94,8 +97,11 @@ class Contexts:
                 context.start += room // 2
             self._open.append(context)
             opened.append(context)
-        self._read_whole(opened)
-        return opened
+        hidden_states = self._read_whole(opened)
+        return opened, [
+            self._given_laws(context, [hidden_BTD[index : index + 1] for hidden_BTD in hidden_states])
+            for index, context in enumerate(opened)
+        ]
 
     @torch.inference_mode()
     def extend(self, contexts: Sequence[Context], tokens: Sequence[int]) -> None:
@@ -161,8 +167,19 @@ class Contexts:
         for past in self._pasts:
             past.copy(context.row, row, context.num_tokens)
 
-    def _read_whole(self, contexts: Sequence[Context]) -> None:
-        """Read all that the windows of some texts hold."""
+    def _given_laws(self, context: Context, hidden_states: Sequence[Tensor]) -> FloatArray:
+        """Laws before each token of a text, from the hidden states (1, T, D) of its window."""
+        if not context.review:
+            none: FloatArray = np.empty((0, *context.log_p_KV.shape))
+            return none
+        if context.start > 0:  # the window lacks some of them
+            return self.laws(context.prompt, context.review)
+        first, end = len(context.prompt) - 1, context.num_tokens - 1
+        laws_TKV: FloatArray = self._laws([hidden_1TD[:, first:end] for hidden_1TD in hidden_states])[0]
+        return laws_TKV
+
+    def _read_whole(self, contexts: Sequence[Context]) -> list[Tensor]:
+        """Read all that the windows of some texts hold; returns the hidden states (B, T, D) of each pass."""
         num_tokens_B = [context.num_tokens for context in contexts]
         # Padding lies to the right, where no token can see it; it is overwritten before a later one could.
         longest = max(num_tokens_B)
@@ -171,6 +188,7 @@ class Contexts:
         hidden_states = self.model.hidden_states(tokens_BT, [past.first(row_B) for past in self._pasts])
         index_B, last_B = self._indices(range(len(contexts))), self._indices(num_tokens_B) - 1
         self._set_laws(contexts, [hidden_BTD[index_B, last_B].unsqueeze(1) for hidden_BTD in hidden_states])
+        return hidden_states
 
     def _read_last(self, contexts: Sequence[Context]) -> None:
         """Read the last token of some texts, whose earlier ones are in the cache.

@@ -13,7 +13,7 @@ import numpy as np
 
 from nano_llm.data.arrays import BoolArray, FloatArray
 from nano_llm.generation.sampling import Sampling, shape
-from nano_llm.generation.steering import Steering, plausible_V, steer
+from nano_llm.generation.steering import Steering, SteeringMode, plausible_V, steer
 
 
 @dataclass(slots=True)
@@ -30,11 +30,20 @@ class Law:
 
     def next(self, log_p_KV: FloatArray) -> FloatArray:
         """Return the law (V,) of the next token, -inf where nothing is drawn, from the heads' laws."""
-        # A model with one head is told the outcome by its prompt.
-        own_V = log_p_KV[self.outcome if len(log_p_KV) == 2 else 0]
+        own_V = self.own(log_p_KV)
         allowed_V = plausible_V(own_V, self.steering.plausibility, self.allowed_V)
         steered_V = steer(log_p_KV, self.outcome, self.llr, self.steering) if len(log_p_KV) == 2 else own_V
         return shape(steered_V, self.sampling, allowed_V, list(self.seen))
+
+    def own(self, log_p_KV: FloatArray) -> FloatArray:
+        """Return the law (V,) that was asked for before strength and knobs: of the wanted head, or the mixture."""
+        if len(log_p_KV) == 1:
+            own_V: FloatArray = log_p_KV[0]  # a model with one head is told the outcome by its prompt
+        elif self.steering.mode is SteeringMode.mixture:
+            own_V = steer(log_p_KV, self.outcome, self.llr, self.steering)
+        else:
+            own_V = log_p_KV[self.outcome]
+        return own_V
 
     def follow(self, token: int, log_p_KV: FloatArray) -> None:
         """Go on to the token after this one, which was drawn or given where the heads had these laws."""

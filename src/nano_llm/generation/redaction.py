@@ -13,7 +13,7 @@ on that could, at most `Rules.most_held` characters; its pieces join to `redact`
 
 import re
 import unicodedata
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -108,13 +108,23 @@ class RedactionStream:
         """Begin a text, with `shipped_rules` if none are given."""
         self._rules = rules or shipped_rules()
         self._text = ""  # the last characters released, which tell where a word begins, and those held
-        self._num_released = 0
-        self._num_redacted = 0
+        self._begin = 0  # place of its first character in the whole text
+        self._num_released = 0  # of it
+        self._spans: list[Span] = []
 
     @property
     def num_redacted(self) -> int:
         """Words redacted so far."""
-        return self._num_redacted
+        return len(self._spans)
+
+    @property
+    def num_released(self) -> int:
+        """Characters of the whole text that are decided."""
+        return self._begin + self._num_released
+
+    def spans_from(self, place: int) -> list[Span]:
+        """Return the words redacted so far that end behind a place, by their places in the whole text."""
+        return self._spans[bisect_right(self._spans, place, key=lambda span: span.end) :]
 
     def push(self, text: str) -> str:
         """Take a piece of text and return what can be released, which may be empty."""
@@ -140,10 +150,10 @@ class RedactionStream:
                 open_from = self._open_from(folded.text, decided)
         end = folded.place[open_from] if open_from < len(folded.text) else len(self._text)
         released = _replace(self._text, self._num_released, end, spans)
-        self._num_redacted += len(spans)
+        self._spans += [Span(self._begin + span.start, self._begin + span.end) for span in spans]
         # Whether a character of no width is overlooked depends on as many before it.
         begin = max(0, end - MAX_HIDDEN - 1)
-        self._text, self._num_released = self._text[begin:], end - begin
+        self._text, self._begin, self._num_released = self._text[begin:], self._begin + begin, end - begin
         return released
 
     def _open_from(self, folded: str, decided: int) -> int:

@@ -66,11 +66,13 @@ class Request:
     seed: int = 0
     topic: str | None = None
     """What the prompt names, for corpora that have topics; None takes one after the other."""
-    prompt: str | None = None
-    """In the place of the one that the model was trained with; ``[REVIEW]`` is added if it is not there."""
-    begin: str = ""
-    """What every text begins with."""
+    prompt: str | tuple[int, ...] | None = None
+    """In the place of the one that the model was trained with: a text, to which ``[REVIEW]`` is added if it is not
+    there, or tokens without ``<bos>``."""
+    begin: str | tuple[int, ...] = ""
+    """What every text begins with, as text or as tokens."""
     stop: tuple[str, ...] = ()
+    """Searched for in what is written, not in what it begins with."""
     stop_newline: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     steering: Steering = field(default_factory=Steering)
@@ -84,12 +86,13 @@ class Request:
         check_seed(self.seed)
         require_whole_number("top", self.num_top, "a whole number of at least 0", lambda number: number >= 0)
         check_stops(self.stop)
-        if self.prompt is not None and not self.prompt.strip():
+        if isinstance(self.prompt, str) and not self.prompt.strip():
             raise RequestError("The prompt is empty. Leave it out for the one that the model was trained with.")
         if self.prompt is not None and self.topic is not None:
             raise RequestError("A prompt of your own names its topic itself: give --prompt or --topic, not both.")
-        _check_encodable("prompt", self.prompt or "")
-        _check_encodable("begin", self.begin)
+        for name, text in (("prompt", self.prompt), ("begin", self.begin)):
+            if isinstance(text, str):
+                _check_encodable(name, text)
         self._check_mixture()
 
     def _check_mixture(self) -> None:
@@ -132,6 +135,8 @@ class CounterfactualRequest:
     sampling: Sampling = field(default_factory=Sampling)
     steering: Steering = field(default_factory=Steering)
     events: EventKeys = EventKeys.event
+    num_top: int = 0
+    """Likeliest tokens of each head told beside each token."""
 
     def __post_init__(self) -> None:
         if not self.text.strip():
@@ -147,6 +152,7 @@ class CounterfactualRequest:
         require_whole_number(
             "keep_prefix", self.keep_prefix, "a whole number of at least 0", lambda number: number >= 0
         )
+        require_whole_number("top", self.num_top, "a whole number of at least 0", lambda number: number >= 0)
         require_number("similarity", self.similarity, "a number from 0 to 1", lambda number: 0 <= number <= 1)
         if self.num_tokens is not None:
             _require_count("tokens", self.num_tokens, MAX_TOKENS)

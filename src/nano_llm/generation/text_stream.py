@@ -20,21 +20,24 @@ MAX_STOP_LENGTH = 256  # characters
 class TextStream:
     """The text of one sequence of tokens; made for one text and used once."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, stop_newline: bool = False) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, stop_newline: bool = False, ends: Sequence[str] = ()
+    ) -> None:
         """Begin a text.
 
         Args:
-            tokenizer: Of the model. If it has no markers (`Tokenizer.has_markers`), the end of a review is text, and
-                belongs among the stop strings.
-            stop: Strings that end the text and are no part of it.
+            tokenizer: Of the model.
+            stop: Strings that end the text where they are written, and are no part of it.
             stop_newline: Whether a line feed does the same.
+            ends: How the end of a text is spelled, if the tokenizer has no markers (`Tokenizer.has_markers`): ends it
+                also where it is given.
 
         Raises:
             RequestError: `check_stops` refuses the strings.
         """
         check_stops(stop)
-        self._stops = [*stop, "\n"] if stop_newline else [*stop]
-        self._longest = max(map(len, self._stops), default=0)
+        self._ends = tuple(ends)
+        self._stops = (*stop, *ends, *(["\n"] if stop_newline else []))
         self._tokens = tokenizer.stream()
         self._held = ""
         self._stopped_by: str | None = None
@@ -46,33 +49,30 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """Take a token and return the text that can be released, which may be empty."""
-        return self._release(self._tokens.push(token))
+        return self._release(self._tokens.push(token), self._stops)
+
+    def give(self, token: int) -> str:
+        """Take a token that the text begins with, in which no stop string is searched for; returns as `push`."""
+        return self._release(self._tokens.push(token), self._ends)
 
     def finish(self) -> str:
         """Return what is still held, once the last token was pushed."""
-        released = self._release(self._tokens.finish())
+        released = self._release(self._tokens.finish(), self._stops)
         rest, self._held = self._held, ""
         return released + rest
 
-    def _release(self, text: str) -> str:
+    def _release(self, text: str, stops: Sequence[str]) -> str:
         if self._stopped_by is not None:
             return ""
         pending = self._held + text
-        met = _first_stop(pending, self._stops)
+        met = _first_stop(pending, stops)
         if met is not None:
             begin, self._stopped_by = met
             self._held = ""
             return pending[:begin]
-        end = self._hold_from(pending)
+        end = _hold_from(pending, stops)
         self._held = pending[end:]
         return pending[:end]
-
-    def _hold_from(self, pending: str) -> int:
-        """Return where the longest end of the text begins that is a beginning of a stop string."""
-        for begin in range(max(0, len(pending) - self._longest + 1), len(pending)):
-            if any(stop.startswith(pending[begin:]) for stop in self._stops):
-                return begin
-        return len(pending)
 
 
 def check_stops(stop: Sequence[str]) -> None:
@@ -93,6 +93,15 @@ def check_stops(stop: Sequence[str]) -> None:
                 f"The stop string {text[:20]!r}... has {len(text)} characters; at most {MAX_STOP_LENGTH} are "
                 "searched for. Give its beginning."
             )
+
+
+def _hold_from(pending: str, stops: Sequence[str]) -> int:
+    """Return where the longest end of the text begins that is a beginning of a stop string."""
+    longest = max(map(len, stops), default=0)
+    for begin in range(max(0, len(pending) - longest + 1), len(pending)):
+        if any(stop.startswith(pending[begin:]) for stop in stops):
+            return begin
+    return len(pending)
 
 
 def _first_stop(text: str, stops: Sequence[str]) -> tuple[int, str] | None:

@@ -54,6 +54,7 @@ class Order:
     sampling: Sampling = field(default_factory=Sampling)
     steering: Steering = field(default_factory=Steering)
     stop: tuple[str, ...] = ()
+    """Searched for in what is written, not in what it begins with."""
     stop_newline: bool = False
     num_top: int = 0
     """Likeliest tokens of each head that are told beside each token."""
@@ -67,7 +68,10 @@ class Token:
     text: str  # what can be shown after it, whole characters that begin no stop string
     log_p: tuple[float, ...]  # under each outcome, nats
     divergence: float | None  # JS of the heads' laws, nats, at most ln 2; None of a model with one head
+    log_p_own: float  # under the law that was asked for: of the wanted head, or the mixture, nats
+    entropy: float  # of that law, nats
     top: tuple[tuple[tuple[int, float], ...], ...] = ()  # of each outcome, the likeliest tokens and their nats
+    top_own: tuple[tuple[int, float], ...] = ()  # the same under the law that was asked for
 
 
 @dataclass(eq=False, slots=True)
@@ -121,11 +125,9 @@ class Writer:
         starts = list(dict.fromkeys((order.prompt, order.begin) for order in orders))
         begun = []
         try:
-            contexts = dict(zip(starts, self.contexts.open(starts), strict=True))
-            begin_laws = {start: self.contexts.laws(*start) for start in starts if start[1]}
+            opened = dict(zip(starts, zip(*self.contexts.open(starts), strict=True), strict=True))
             for order in orders:
-                start = order.prompt, order.begin
-                begun.append(self._draft(order, contexts[start], begin_laws.get(start, ())))
+                begun.append(self._draft(order, *opened[order.prompt, order.begin]))
             self._open += [draft for draft in begun if draft.finish is None]
         finally:
             self._close_unused()
@@ -204,11 +206,12 @@ class Writer:
     def _draft(self, order: Order, context: Context, begin_laws: Iterable[FloatArray]) -> Draft:
         law = Law(order.outcome, order.steering, order.sampling, self.vocabulary.allowed_V)
         clock = EventClock(order.events, self.vocabulary.ends_sentence_V)
-        stops = (*order.stop, *self.vocabulary.end_strings)
-        stream = TextStream(self.vocabulary.tokenizer, stops, stop_newline=order.stop_newline)
+        tokenizer, ends = self.vocabulary.tokenizer, self.vocabulary.end_strings
+        stream = TextStream(tokenizer, order.stop, stop_newline=order.stop_newline, ends=ends)
         draft = Draft(order, context, law, clock, stream)
         for token, log_p_KV in zip(order.begin, begin_laws, strict=True):
-            self._append(draft, token, log_p_KV)
+            if draft.finish is None:
+                self._append(draft, token, stream.give, log_p_KV)
         return draft
 
     def _choose(self, draft: Draft) -> None:
@@ -216,24 +219,26 @@ class Writer:
         log_phi_V = draft.law.next(log_p_KV)
         if draft.order.sampling.temperature > 0:
             log_phi_V = log_phi_V + draft.order.noise.gumbel_V(draft.clock.event, len(log_phi_V))
-        self._append(draft, int(log_phi_V.argmax()), log_p_KV)
+        self._append(draft, int(log_phi_V.argmax()), draft.stream.push, log_p_KV)
 
-    def _append(self, draft: Draft, index: int, log_p_KV: FloatArray) -> None:
-        """Add a token that was drawn or given where the heads had these laws."""
-        if draft.finish is not None:
-            return
+    def _append(self, draft: Draft, index: int, take: Callable[[int], str], log_p_KV: FloatArray) -> None:
+        """Add a token that was drawn or given where the heads had these laws; the text's stream is to take it."""
         if index in self.vocabulary.ends:
             self._end(draft, Finish.end)
             return
+        own_V, num_top = draft.law.own(log_p_KV), draft.order.num_top
         draft.law.follow(index, log_p_KV)
         draft.clock = draft.clock.after(index)
         draft.tokens.append(
             Token(
                 index,
-                self._shown(draft, draft.stream.push(index)),
+                self._shown(draft, take(index)),
                 tuple(log_p_KV[:, index].tolist()),
                 divergence(log_p_KV) if len(log_p_KV) == 2 else None,
-                tuple(likeliest(log_p_V, draft.order.num_top) for log_p_V in log_p_KV) if draft.order.num_top else (),
+                float(own_V[index]),
+                entropy(own_V),
+                tuple(likeliest(log_p_V, num_top) for log_p_V in log_p_KV) if num_top else (),
+                likeliest(own_V, num_top) if num_top else (),
             )
         )
         if draft.stream.stopped_by is not None:
@@ -274,6 +279,13 @@ def divergence(log_p_KV: FloatArray) -> float:
         nats_KV = np.where(log_p_KV > -np.inf, np.exp(log_p_KV) * (log_p_KV - log_m_V), 0.0)
     # Rounding leaves some 1e-17 of equal laws, on either side of 0.
     return min(max(float(nats_KV.sum() / 2), 0.0), math.log(2))
+
+
+def entropy(log_p_V: FloatArray) -> float:
+    """Return the entropy of a law, in nats."""
+    with np.errstate(invalid="ignore"):  # 0 * -inf, where there is no probability
+        nats_V = np.where(log_p_V > -np.inf, np.exp(log_p_V) * log_p_V, 0.0)
+    return max(-float(nats_V.sum()), 0.0)
 
 
 def likeliest(log_p_V: FloatArray, num: int) -> tuple[tuple[int, float], ...]:

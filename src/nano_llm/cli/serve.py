@@ -1,0 +1,135 @@
+"""``nano-llm serve``: a trained model behind HTTP, for OpenAI's clients and for people."""
+
+import argparse
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from nano_llm.cli.asking import KEY_VARIABLE, add_model, find_checkpoint, open_author
+from nano_llm.cli.extras import require
+from nano_llm.errors import RequestError
+
+NUM_ROWS, NUM_WAITING, DEADLINE_SECONDS, GRACE_SECONDS = 64, 256, 120.0, 10.0
+NEEDED = ("fastapi", "prometheus_client", "uvicorn")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve a model until SIGINT or SIGTERM."""
+    given = _parser().parse_args(arguments)
+    require(NEEDED, extra="serve", purpose="Serving")
+    keys = _keys(given)
+
+    from nano_llm.files import sha256
+    from nano_llm.serving.app import create_app
+    from nano_llm.serving.engine import Engine
+    from nano_llm.serving.limits import Limits
+    from nano_llm.serving.server import bind, names_of, serve, url_of
+    from nano_llm.serving.service import Service
+    from nano_llm.tracking.locate import locate
+
+    folder = find_checkpoint(given)
+    given.run = str(folder)
+    manifest = folder / "manifest.json"
+    with bind(given.host, given.port, has_key=bool(keys)) as listener:
+        thread = ThreadPoolExecutor(1)
+        author = thread.submit(open_author, given, given.rows).result()
+        limits = Limits(
+            # What the queue could never take is no overload.
+            max_texts=min(Limits().max_texts, given.rows + given.queue),
+            num_waiting=given.queue,
+            seconds=given.deadline,
+            grace_seconds=given.grace,
+        )
+        service = Service(
+            author=author,
+            engine=Engine(author, num_waiting=limits.num_waiting, thread=thread),
+            limits=limits,
+            name=given.name or _name_of_run(locate(given.run, given.outputs).folder.resolve().parts),
+            fingerprint=sha256(manifest),
+            created=int(manifest.stat().st_mtime),
+            censored=not given.no_censor,
+        )
+        # Who has a key is no page of a stranger, so it may call the server as it likes.
+        app = create_app(service, keys, None if keys else names_of(listener))
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+        url = url_of(listener)
+
+        def announce() -> None:
+            print(f"{service.name} at {url}  page: {url}/  interface: {url}/openapi.json", flush=True)
+
+        serve(app, service.engine, listener, grace_seconds=limits.grace_seconds, announce=announce)
+    return 0
+
+
+def _keys(given: argparse.Namespace) -> list[str]:
+    keys = [*given.api_key, *filter(None, [os.environ.get(KEY_VARIABLE)])]
+    if not all(key.strip() for key in given.api_key):
+        raise RequestError(f"--api-key is empty. Give a key, as `openssl rand -hex 16` makes, or set {KEY_VARIABLE}.")
+    return keys
+
+
+def _name_of_run(parts: Sequence[str]) -> str:
+    """Return the id of a run's model: its arm and its seed; of a checkpoint that lies elsewhere, its folder."""
+    return "-".join(parts[-2:]) if parts[-1].startswith("seed-") else parts[-1]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nano-llm serve",
+        description="Serve a trained model: the protocol of OpenAI, both outcomes live, and a page at /.",
+        epilog="example: nano-llm serve latest, then open http://127.0.0.1:18080",
+    )
+    add_model(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="beyond this machine it needs a key; default: %(default)s")
+    parser.add_argument("--port", type=_port, default=18080, help="0 takes a free one; default: %(default)s")
+    parser.add_argument(
+        "--api-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help=f"opens the server, for which `Authorization: Bearer KEY` is then needed; may be given several times. "
+        f"Others on this machine can read it here, and not in {KEY_VARIABLE}",
+    )
+    parser.add_argument("--name", metavar="ID", help="of the model, for clients; default: of its run")
+    bounds = parser.add_argument_group("bounds")
+    bounds.add_argument("--rows", type=_count, default=NUM_ROWS, help="texts written at once; default: %(default)s")
+    bounds.add_argument("--queue", type=_count, default=NUM_WAITING, help="texts that may wait; default: %(default)s")
+    bounds.add_argument(
+        "--deadline",
+        type=_seconds,
+        default=DEADLINE_SECONDS,
+        metavar="SECONDS",
+        help="what an answer may take, waiting included; default: %(default)g",
+    )
+    bounds.add_argument(
+        "--grace",
+        type=_seconds,
+        default=GRACE_SECONDS,
+        metavar="SECONDS",
+        help="what running answers are given at the end; default: %(default)g",
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    return int(_checked(text, lambda port: port % 1 == 0 and 0 <= port < 1 << 16, "a port is a number from 0 to 65535"))
+
+
+def _count(text: str) -> int:
+    return int(_checked(text, lambda count: count % 1 == 0 and 1 <= count <= 10_000, "give a number from 1 to 10000"))
+
+
+def _seconds(text: str) -> float:
+    return _checked(text, lambda seconds: 0 <= seconds <= 86_400, "give seconds, from 0 to 86400")
+
+
+def _checked(text: str, is_right: Callable[[float], bool], expected: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not is_right(number):
+        raise argparse.ArgumentTypeError(f"{text!r}: {expected}")
+    return number

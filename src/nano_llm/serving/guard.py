@@ -1,0 +1,190 @@
+"""What stands between the network and the application: keys, hosts, sizes, and one line of log for each answer."""
+
+import asyncio
+import hmac
+import logging
+import re
+import uuid
+from collections.abc import Sequence
+from time import monotonic
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nano_llm.serving.fault import trace_without_message
+from nano_llm.serving.gauges import Gauges
+from nano_llm.serving.problem import Problem, body_too_large, internal_error, invalid_api_key, invalid_host
+
+OPEN_PATHS = ("/", "/health", "/ready")
+OPEN_FOLDER = "/static/"
+"""What is answered without a key: whether the server lives, and a page that holds no secret."""
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+UNKNOWN_ROUTE = "-"
+"""Of an answer that no route gave; a path that was made up is neither logged nor counted."""
+GONE = 499
+"""Status of a request that was never answered, as proxies log it: its client went away."""
+DRAINED_BODIES, DRAIN_SECONDS = 8, 5.0
+"""How much of a body that is refused is read and thrown away, in largest bodies and in seconds.
+
+A client reads no answer before it has sent its body, and the connection may be gone by then."""
+
+log = logging.getLogger(__name__)
+
+
+class Guard:
+    """Lets in what may enter, as a middleware of plain ASGI.
+
+    Args:
+        app: What answers.
+        keys: Any of them opens every route. None leaves all of them open.
+        hosts: Names by which the server may be called, without ports; None allows any. A page of another site can
+            point a name of its own at this machine, and would then be let in by the browser.
+        max_body_bytes: Of a request.
+        gauges: Where answers and refusals are counted.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, keys: Sequence[str], hosts: Sequence[str] | None, max_body_bytes: int, gauges: Gauges
+    ) -> None:
+        self._app = app
+        self._keys = [key.encode() for key in keys]
+        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._max_body_bytes = max_body_bytes
+        self._gauges = gauges
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":  # start and end of the process
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send)
+        try:
+            refusal = self._refusal(scope)
+            if refusal is None:
+                await self._app(scope, self._bounded(receive), exchange.send)
+            else:
+                await self._refuse(refusal, scope, receive, exchange.send)
+        except ClientDisconnect:
+            pass  # in the middle of its body
+        except Exception as error:
+            log.error("%s failed: %s", exchange.request_id, trace_without_message(error))
+            if not exchange.has_begun:
+                await internal_error().response()(scope, receive, exchange.send)
+        finally:
+            self._gauges.answered(exchange.route, exchange.status)
+            log.info(
+                "%s %s %s %d %.0f ms",
+                exchange.request_id,
+                scope["method"],
+                exchange.route,
+                exchange.status,
+                1000 * exchange.seconds,
+            )
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._hosts is not None and _name_of(host) not in self._hosts:
+            return invalid_host(host)
+        if self._keys and not _is_open(scope) and not self._has_key(headers.get("authorization", "")):
+            return invalid_api_key()
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._max_body_bytes:
+            return body_too_large(self._max_body_bytes)
+        return None
+
+    def _has_key(self, authorization: str) -> bool:
+        scheme, _, given = authorization.partition(" ")
+        as_sent = given.strip().encode("latin-1")
+        # Every key is compared, so that the time tells nothing of which was nearly right.
+        matches = [hmac.compare_digest(as_sent, key) for key in self._keys]
+        return scheme.lower() == "bearer" and any(matches)
+
+    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+        self._gauges.rejected(problem.code)
+        if "expect" not in Headers(scope=scope):  # that client waits to be asked for its body
+            await self._drain(receive)
+        await problem.response()(scope, receive, send)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """Return a channel that fails once a body, of whatever length it was declared, is too large."""
+        num_bytes = 0
+
+        async def bounded() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes <= self._max_body_bytes:
+                return message
+            problem = body_too_large(self._max_body_bytes)
+            self._gauges.rejected(problem.code)
+            if message.get("more_body", False):
+                await self._drain(receive)
+            # The one error that the framework lets through while it reads a body.
+            raise HTTPException(problem.status, problem.message)
+
+        return bounded
+
+    async def _drain(self, receive: Receive) -> None:
+        num_bytes, is_over = 0, False
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not is_over and num_bytes <= DRAINED_BODIES * self._max_body_bytes:
+                    message = await receive()
+                    num_bytes += len(message.get("body", b""))
+                    is_over = not message.get("more_body", False)
+        except TimeoutError:
+            pass  # a slow sender has to do without the reason
+
+
+class _Exchange:
+    """A request and what became of it."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._begun = monotonic()
+        self.request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        self.status = GONE
+        self.has_begun = False
+
+    @property
+    def seconds(self) -> float:
+        return monotonic() - self._begun
+
+    @property
+    def route(self) -> str:
+        """Template of the route that answered."""
+        route = self._scope.get("route")
+        return route.path if isinstance(route, Route | Mount) else UNKNOWN_ROUTE
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.has_begun = message["status"], True
+            headers = MutableHeaders(scope=message)
+            headers.update(SECURITY_HEADERS | {"X-Request-Id": self.request_id})
+        await self._send(message)
+
+
+def _request_id(given: str | None) -> str:
+    return given if given and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else uuid.uuid4().hex
+
+
+def _name_of(host: str) -> str:
+    """Return the name in a header ``name:port`` or ``[address]:port``, in lower case."""
+    return re.sub(r":\d*$", "", host.strip()).lower()
+
+
+def _is_open(scope: Scope) -> bool:
+    path = scope["path"]
+    return scope["method"] in ("GET", "HEAD") and (path in OPEN_PATHS or path.startswith(OPEN_FOLDER))

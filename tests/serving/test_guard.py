@@ -1,0 +1,236 @@
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import pytest
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.testclient import TestClient
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Scope
+
+from nano_llm.serving import guard, problem
+from nano_llm.serving.gauges import Gauges
+from nano_llm.serving.guard import Guard
+
+KEY, SECOND_KEY = "a-key-of-ours", "zweiter-schlüssel"
+SECRET = "the-words-of-a-prompt"
+
+
+def gauges_of() -> Gauges:
+    return Gauges(model="m", fingerprint="f", num_running=lambda: 0, num_waiting=lambda: 0)
+
+
+def guarded_app(gauges: Gauges, *, keys: Sequence[str] = (), hosts: Sequence[str] | None = None) -> FastAPI:
+    app = FastAPI()
+    problem.install(app)
+    app.add_middleware(Guard, keys=keys, hosts=hosts, max_body_bytes=1000, gauges=gauges)
+
+    @app.get("/")
+    @app.get("/static/{name}")
+    @app.get("/health")
+    @app.get("/ready")
+    @app.get("/metrics")
+    async def empty() -> Response:
+        return Response()
+
+    @app.post("/texts/{name}")
+    async def texts(name: str, request: Request) -> int:
+        return len(await request.body())
+
+    @app.post("/json")
+    async def json_body(body: dict[str, str]) -> int:
+        return len(body)
+
+    @app.get("/bug")
+    async def bug() -> None:
+        try:
+            raise ValueError(SECRET)
+        except ValueError as error:
+            raise KeyError(SECRET) from error
+
+    @app.get("/late-bug")
+    async def late_bug() -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"begun"
+            raise KeyError(SECRET)
+
+        return StreamingResponse(parts())
+
+    return app
+
+
+def client_of(*, keys: Sequence[str] = (), hosts: Sequence[str] | None = None) -> TestClient:
+    app = guarded_app(gauges_of(), keys=keys, hosts=hosts)
+    return TestClient(app, base_url="http://127.0.0.1:18080")
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {KEY}", f"bearer  {KEY} ", f"Bearer {SECOND_KEY}"])
+def test_any_of_the_keys_opens(authorization: str) -> None:
+    client = client_of(keys=[KEY, SECOND_KEY])
+    assert client.get("/metrics", headers={"authorization": authorization.encode()}).status_code == 200
+
+
+@pytest.mark.parametrize("authorization", [None, "", KEY, f"Basic {KEY}", f"Bearer {KEY}x", "Bearer", "Bearer ä"])
+@pytest.mark.parametrize("path", ["/metrics", "/texts/a", "/nothing"])
+def test_a_wrong_key_opens_nothing(path: str, authorization: str | None) -> None:
+    headers = {} if authorization is None else {"authorization": authorization.encode()}
+    answer = client_of(keys=[KEY, SECOND_KEY]).post(path, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert answer.json()["error"]["type"] == "authentication_error"
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("path", ["/", "/static/page.js", "/health", "/ready"])
+def test_the_page_and_the_state_need_no_key(path: str) -> None:
+    client = client_of(keys=[KEY])
+    assert client.get(path).status_code == 200
+    assert client.post(path).status_code == 401
+
+
+def test_without_keys_everything_is_open() -> None:
+    assert client_of().post("/texts/a", content=b"abc").json() == 3
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:18080", "localhost", "LOCALHOST:1", "[::1]:18080"])
+def test_the_server_is_called_by_its_names(host: str) -> None:
+    client = client_of(hosts=["127.0.0.1", "localhost", "[::1]"])
+    assert client.get("/health", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:18080", "", "127.0.0.1:18080:1"])
+def test_a_name_of_somebody_else_is_refused(host: str) -> None:
+    answer = client_of(hosts=["127.0.0.1", "localhost"]).get("/", headers={"host": host})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_host")
+
+
+def test_without_a_list_any_name_will_do() -> None:
+    assert client_of().get("/health", headers={"host": "texts.example"}).status_code == 200
+
+
+def test_a_body_that_says_it_is_too_large_is_refused() -> None:
+    client = client_of()
+    assert client.post("/texts/a", content=b"x" * 1000).json() == 1000
+    answer = client.post("/texts/a", content=b"x" * 1001)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+    assert "at most 1000 bytes" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/texts/a", "/json"])
+def test_a_body_of_undeclared_length_is_counted(path: str) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(30):
+            yield b"x" * 100
+
+    answer = client_of().post(path, content=chunks(), headers={"content-type": "application/json"})
+    assert "content-length" not in answer.request.headers
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+    assert "at most 1000 bytes" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("expects", [False, True])
+def test_a_refused_body_is_read_within_bounds_unless_the_client_waits_to_send_it(expects: bool) -> None:
+    """Else the connection would be gone before the client has read why."""
+    received, sent = 0, []
+    headers = [(b"content-length", b"1000000")] + ([(b"expect", b"100-continue")] if expects else [])
+
+    async def receive() -> Message:
+        nonlocal received
+        received += 1
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def unreachable(*_: object) -> None:
+        raise AssertionError
+
+    app = Guard(unreachable, keys=[], hosts=None, max_body_bytes=1000, gauges=gauges_of())
+    scope: Scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 413
+    assert received == (0 if expects else guard.DRAINED_BODIES + 1)
+
+
+@pytest.mark.parametrize("path", ["/", "/bug", "/nothing", "/metrics"])
+def test_every_answer_has_security_headers_and_an_id(path: str) -> None:
+    headers = client_of().get(path).headers
+    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert re.fullmatch("[0-9a-f]{32}", headers["x-request-id"])
+
+
+def test_an_id_of_the_client_is_kept_where_it_is_one() -> None:
+    client = client_of(keys=[KEY])
+    assert client.get("/", headers={"x-request-id": "job-7.a_b"}).headers["x-request-id"] == "job-7.a_b"
+    assert client.get("/metrics", headers={"x-request-id": "job-8"}).headers["x-request-id"] == "job-8"
+    for odd in ("a b", "x" * 65, "né".encode(), 'a"b'):
+        assert len(client.get("/", headers={"x-request-id": odd}).headers["x-request-id"]) == 32
+
+
+def test_an_answer_is_one_line_of_log_without_keys_paths_or_prompts(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="nano_llm")
+    client = client_of(keys=[KEY])
+    headers = {"authorization": f"Bearer {KEY}", "x-request-id": "job-1"}
+    client.post(f"/texts/{SECRET}?prompt={SECRET}", content=SECRET, headers=headers)
+    client.get(f"/{SECRET}", headers=headers)
+    client.post(f"/texts/{SECRET}", headers={"authorization": f"Bearer {SECRET}", "x-request-id": "job-2"})
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("nano_llm")]
+    assert re.fullmatch(r"job-1 POST /texts/\{name\} 200 \d+ ms", lines[0])
+    assert re.fullmatch(r"job-1 GET - 404 \d+ ms", lines[1])
+    assert re.fullmatch(r"job-2 POST - 401 \d+ ms", lines[2])
+    assert SECRET not in "".join(lines)
+    assert KEY not in "".join(lines)
+
+
+def test_a_bug_leaves_its_trace_but_no_words_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    answer = client_of().get("/bug", headers={"x-request-id": "job-3"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    failure = next(record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
+    assert "job-3" in failure
+    assert re.search("KeyError.*in bug.*from ValueError.*in bug", failure, re.DOTALL)
+    assert SECRET not in caplog.text
+    assert SECRET not in answer.text
+
+
+def test_a_bug_in_the_middle_of_an_answer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    answer = client_of().get("/late-bug")
+    assert (answer.status_code, answer.text) == (200, "begun")
+    assert "KeyError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_answers_and_refusals_are_counted() -> None:
+    gauges = gauges_of()
+    client = TestClient(guarded_app(gauges, keys=[KEY]))
+    client.get("/static/page.js")
+    client.post("/texts/a")
+    client.post("/texts/a", content=b"x" * 1001, headers={"authorization": f"Bearer {KEY}"})
+    lines = gauges.render().decode().splitlines()
+    assert 'nano_llm:requests_total{code="200",route="/static/{name}"} 1.0' in lines
+    assert 'nano_llm:requests_total{code="401",route="-"} 1.0' in lines
+    assert 'nano_llm:rejected_total{reason="invalid_api_key"} 1.0' in lines
+    assert 'nano_llm:rejected_total{reason="body_too_large"} 1.0' in lines
+
+
+@pytest.mark.parametrize("reason", [asyncio.CancelledError, ClientDisconnect])
+def test_a_request_that_was_never_answered_is_counted_as_gone(
+    reason: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    gauges = gauges_of()
+
+    async def gone(*_: object) -> None:
+        raise reason
+
+    async def unreachable(*_: object) -> Message:
+        raise AssertionError
+
+    app = Guard(gone, keys=[], hosts=None, max_body_bytes=1000, gauges=gauges)
+    scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(app(scope, unreachable, unreachable))
+    assert f'nano_llm:requests_total{{code="{guard.GONE}",route="-"}} 1.0' in gauges.render().decode().splitlines()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
