@@ -53,7 +53,8 @@ class Readout(nn.Module):
 
     def factual(self, hidden_BTD: Tensor, embedding_VD: Tensor, treatment_B: Tensor) -> Tensor:
         """Map hidden states (B, T, D) to logits (B, T, 1, V) of each window's own outcome, 0 or 1."""
-        return self(hidden_BTD, embedding_VD)  # of readouts with one outcome
+        logits_BTKV: Tensor = self(hidden_BTD, embedding_VD)  # of readouts with one outcome
+        return logits_BTKV
 
 
 class TiedReadout(Readout):
@@ -100,7 +101,8 @@ class TwoHeadReadout(Readout):
 
     def factual(self, hidden_BTD: Tensor, embedding_VD: Tensor, treatment_B: Tensor) -> Tensor:
         """Map hidden states (B, T, D) to logits (B, T, 1, V) of each window's own outcome, 0 or 1."""
-        return (self.shared(hidden_BTD) + by_treatment(hidden_BTD, treatment_B, self.deltas)).unsqueeze(2)
+        logits_BTV: Tensor = self.shared(hidden_BTD) + by_treatment(hidden_BTD, treatment_B, self.deltas)
+        return logits_BTV.unsqueeze(2)
 
 
 class SymmetricReadout(Readout):
@@ -125,7 +127,8 @@ class SymmetricReadout(Readout):
     def factual(self, hidden_BTD: Tensor, embedding_VD: Tensor, treatment_B: Tensor) -> Tensor:
         """Map hidden states (B, T, D) to logits (B, T, 1, V) of each window's own outcome, 0 or 1."""
         sign_B11 = (2 * treatment_B - 1).to(hidden_BTD.dtype)[:, None, None]
-        return (self.shared(hidden_BTD) + sign_B11 * self.delta(hidden_BTD)).unsqueeze(2)
+        logits_BTV: Tensor = self.shared(hidden_BTD) + sign_B11 * self.delta(hidden_BTD)
+        return logits_BTV.unsqueeze(2)
 
 
 def by_treatment(x_BT: Tensor, treatment_B: Tensor, functions: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
