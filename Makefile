@@ -33,11 +33,12 @@ format: $(INSTALLED)  ## rewrite the code in the project's style
 table512: $(INSTALLED)  ## the reference's table, beside its published figures (a GPU; resumable, see experiments/table512)
 	$(BIN)/nano-llm run -m experiment=table512 $(ARGS)
 
-bench: $(INSTALLED)  ## measure training and decoding beside GPT-2 of the same dimensions, serving, and what a sweep costs
+bench: $(INSTALLED)  ## measure training and decoding beside peers, preparing data, serving, and what a sweep costs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/python experiments/bench/train.py
-	$(BIN)/python experiments/bench/decode.py
-	$(BIN)/python experiments/bench/serve.py
+	$(BIN)/nano-llm bench train --out experiments/bench/train.json
+	$(BIN)/nano-llm bench decode --out experiments/bench/decode.json
+	$(BIN)/nano-llm bench data --out experiments/bench/data.json
+	$(BIN)/nano-llm bench serve --out experiments/bench/serve.json
 	$(BIN)/python experiments/bench/sweep.py
 
 clean:  ## remove the environment and caches; outputs/ stays

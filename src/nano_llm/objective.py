@@ -91,6 +91,11 @@ class Objective(nn.Module):
             self.bias_K = nn.Parameter(torch.zeros(2))
 
     @property
+    def reads_both(self) -> bool:
+        """Whether the loss depends on the other outcome than the factual one."""
+        return self.kind is not SeparationKind.none
+
+    @property
     def reads_pairs(self) -> bool:
         """Whether training batches are to carry minimal pairs."""
         return self.kind is SeparationKind.cad_pairs

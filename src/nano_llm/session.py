@@ -162,7 +162,8 @@ class Session:
             self._pairs(),
             machine,
             validate=self._validate,
-            flops_per_token=3 * forward_flops_per_token(self._model, config.data.window_length),
+            flops_per_token=3
+            * forward_flops_per_token(self._model, config.data.window_length, factual=not self._objective.reads_both),
         )
         if checkpoint.exists(self._last):
             self._restore()

@@ -134,6 +134,9 @@ def test_a_second_outcome_by_another_pass_doubles_the_work() -> None:
     one, *two = (weightless(composed("scale=nano", f"model={name}")) for name in ("interblock", "s_plus", "t_learner"))
     for model in two:
         assert forward_flops_per_token(model, 64) == 2 * forward_flops_per_token(one, 64)
+    s_plus, t_learner = (forward_flops_per_token(model, 64, factual=True) for model in two)
+    assert s_plus == forward_flops_per_token(one, 64)
+    assert t_learner == 2 * s_plus
 
 
 def test_attention_flops_grow_with_the_window() -> None:

@@ -50,6 +50,46 @@ def test_logits_have_one_row_for_each_outcome(config: ModelConfig) -> None:
     assert model.num_outcomes == (1 if isinstance(config, SingleHeadConfig) else 2)
 
 
+TREATMENTS = {"mixed": [1, 0, 0, 1, 1], "all 0": [0, 0, 0], "all 1": [1]}
+
+
+@pytest.mark.parametrize("treatments", TREATMENTS.values(), ids=TREATMENTS.keys())
+@pytest.mark.parametrize("compiling", [False, True], ids=["eager", "of one shape"])
+def test_factual_logits_are_those_of_each_windows_own_outcome(
+    config: ModelConfig, treatments: list[int], compiling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so are their gradients; whether or not rows are parted by treatment."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    model = build(config, small_scale(2), dtype=torch.float64).eval()
+    scatter_parameters(model)
+    treatment_B = torch.tensor(treatments)
+    tokens_BT = some_tokens(len(treatments), 7)
+    both_BTKV = model(tokens_BT)
+    index_B = treatment_B if model.num_outcomes == 2 else torch.zeros_like(treatment_B)
+    expected_BTV = both_BTKV[torch.arange(len(treatments)), :, index_B]
+    found_BTKV = model(tokens_BT, treatment_B)
+    assert found_BTKV.shape == (*tokens_BT.shape, 1, VOCAB_SIZE)
+    torch.testing.assert_close(found_BTKV.squeeze(2), expected_BTV, rtol=0, atol=1e-12)
+    weight = torch.linspace(-1, 1, VOCAB_SIZE, dtype=torch.float64)
+    gradients = [
+        torch.autograd.grad((logits * weight).sum(), trained, allow_unused=True, materialize_grads=True)
+        for trained in [[parameter for parameter in model.parameters() if parameter.requires_grad]]
+        for logits in (expected_BTV, found_BTKV)
+    ]
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["model=s_plus", "model=t_learner"])
+def test_factual_logits_take_one_pass_a_window(name: str) -> None:
+    model = build(composed(name).model, small_scale(2))
+    rows = []
+    for trunk in {trunk for trunk, _ in model.passes}:
+        trunk.final_norm.register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
+    model(some_tokens(5, 7), torch.tensor([0, 1, 1, 0, 1]))
+    assert sum(rows) == 5
+
+
 def test_future_tokens_do_not_change_earlier_logits(config: ModelConfig) -> None:
     model = build(config, small_scale(2), dtype=torch.float64).eval()
     scatter_parameters(model)

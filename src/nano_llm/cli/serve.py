@@ -1,7 +1,6 @@
 """``nano-llm serve``: a trained model behind HTTP, for OpenAI's clients and for people."""
 
 import argparse
-import importlib
 import logging
 import math
 import os
@@ -9,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from nano_llm.cli.asking import KEY_VARIABLE, add_model, find_checkpoint, open_author
+from nano_llm.cli.extras import require
 from nano_llm.errors import RequestError
 from nano_llm.serving.key import checked_key
 from nano_llm.serving.limits import Limits
@@ -20,7 +20,7 @@ NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 def main(arguments: Sequence[str]) -> int:
     """Serve a model until SIGINT or SIGTERM."""
     given = _parser().parse_args(arguments)
-    _require_packages()
+    require(NEEDED, extra="serve", purpose="Serving")
     keys = _keys(given)
 
     from nano_llm.files import sha256
@@ -62,19 +62,6 @@ def main(arguments: Sequence[str]) -> int:
 
         serve(app, service.engine, listener, grace_seconds=limits.grace_seconds, announce=announce)
     return 0
-
-
-def _require_packages() -> None:
-    """Check that the extra is installed.
-
-    Raises:
-        RequestError: It is not.
-    """
-    try:
-        for name in NEEDED:
-            importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise RequestError(f"Serving needs {error.name}: pip install 'nano-llm[serve]'.") from error
 
 
 def _keys(given: argparse.Namespace) -> list[str]:

@@ -16,7 +16,7 @@ from nano_llm.config.schema import (
     TwoHeadReadoutConfig,
     TwoModelsConfig,
 )
-from nano_llm.model.language_model import LanguageModel
+from nano_llm.model.language_model import LanguageModel, TreatedDecoder
 from nano_llm.model.readout import Readout, TiedReadout
 from nano_llm.model.trunk import InterblockTrunk, Trunk
 
@@ -72,7 +72,7 @@ def expected_perceptron(head: HeadConfig | MlpReadoutConfig, d_model: int, vocab
     return sum(fan_in * fan_out for fan_in, fan_out in pairwise(widths))
 
 
-def forward_flops_per_token(model: LanguageModel, window_length: int) -> float:
+def forward_flops_per_token(model: LanguageModel, window_length: int, *, factual: bool = False) -> float:
     """Floating-point operations of ``forward`` for one token: twice the multiply-adds, in each pass of a trunk, of
 
     - every linear map, readouts included (a tied one too): one for each entry of its matrix;
@@ -82,13 +82,16 @@ def forward_flops_per_token(model: LanguageModel, window_length: int) -> float:
 
     Work on single elements is left out: norms, activations, rotations, softmax, dropout, biases, residual sums.
 
-    A model with two passes makes both for every window, whichever outcome is its factual one.
+    A model with two passes makes both for every window, whichever outcome is its factual one, but for an S+ that is
+    asked for that one alone. (On a CPU others save work then, too: they part the windows by treatment.)
 
     Args:
         model: The model; T positions, D d_model.
         window_length: T, the positions of a window.
+        factual: Whether only the factual outcome is asked for.
     """
-    return sum(_pass_flops(trunk, readout, window_length) for trunk, readout in model.passes)
+    passes = model.passes[:1] if factual and isinstance(model, TreatedDecoder) else model.passes
+    return sum(_pass_flops(trunk, readout, window_length) for trunk, readout in passes)
 
 
 def _pass_flops(trunk: Trunk, readout: Readout, window_length: int) -> float:

@@ -28,7 +28,7 @@ from nano_llm.config.schema import (
 from nano_llm.errors import ConfigError
 from nano_llm.model.initial import set_initial_values
 from nano_llm.model.layers import TreatmentEmbedding
-from nano_llm.model.readout import Readout, build_readout
+from nano_llm.model.readout import Readout, build_readout, by_treatment
 from nano_llm.model.trunk import Trunk, TrunkPast, build_trunk
 
 
@@ -45,9 +45,21 @@ class LanguageModel(nn.Module):
         """1, or 2 for the outcomes Y0 and Y1."""
         return sum(readout.num_outcomes for _, readout in self.passes)
 
-    def forward(self, tokens_BT: LongTensor) -> Tensor:
-        """Logits (B, T, K, V) of the token after each of the tokens (B, T)."""
+    def forward(self, tokens_BT: LongTensor, treatment_B: Tensor | None = None) -> Tensor:
+        """Logits (B, T, K, V) of the token after each of the tokens (B, T).
+
+        Args:
+            tokens_BT: The tokens.
+            treatment_B: If only the factual outcome of each window is wanted, 0 or 1: K is 1 then, and what the other
+                outcome alone would take is saved where it can be.
+        """
+        if treatment_B is not None and self.num_outcomes == 2:
+            return self.factual(tokens_BT, treatment_B)
         return self.read_out(self.hidden_states(tokens_BT))
+
+    def factual(self, tokens_BT: LongTensor, treatment_B: Tensor) -> Tensor:
+        """Logits (B, T, 1, V) of each window's own outcome, of a model with two."""
+        raise NotImplementedError
 
     def hidden_states(self, tokens_BT: LongTensor, pasts: Sequence[TrunkPast] | None = None) -> list[Tensor]:
         """Hidden states (B, T, D) of each pass over the tokens (B, T).
@@ -93,6 +105,10 @@ class Decoder(LanguageModel):
         """Hidden states (B, T, D) of the one pass."""
         return [self.trunk(tokens_BT, pasts[0] if pasts else None)]
 
+    def factual(self, tokens_BT: LongTensor, treatment_B: Tensor) -> Tensor:
+        """Logits (B, T, 1, V) of each window's own outcome."""
+        return self.readout.factual(self.trunk(tokens_BT), self.trunk.embedding.weight, treatment_B)
+
 
 class TreatedDecoder(LanguageModel):
     """A trunk and a readout that run once for each treatment, whose vector is added at every position.
@@ -121,6 +137,12 @@ class TreatedDecoder(LanguageModel):
             for treatment, past in enumerate(past_by_treatment)
         ]
 
+    def factual(self, tokens_BT: LongTensor, treatment_B: Tensor) -> Tensor:
+        """Logits (B, T, 1, V) of each window's own outcome."""
+        treated_BTD = self.treatment_embedding(self.trunk.embed(tokens_BT), treatment_B)
+        logits_BTKV: Tensor = self.readout(self.trunk.run_layers(treated_BTD), self.trunk.embedding.weight)
+        return logits_BTKV
+
 
 class DecoderPair(LanguageModel):
     """Two decoders, one an outcome; a loss that reads the factual outcome teaches that one's decoder alone.
@@ -145,6 +167,10 @@ class DecoderPair(LanguageModel):
         past_by_decoder = pasts or (None, None)
         decoders = zip(self.decoders, past_by_decoder, strict=True)
         return [decoder.trunk(tokens_BT, past) for decoder, past in decoders]
+
+    def factual(self, tokens_BT: LongTensor, treatment_B: Tensor) -> Tensor:
+        """Logits (B, T, 1, V) of each window's own outcome."""
+        return by_treatment(tokens_BT, treatment_B, self.decoders)
 
 
 def build_language_model(model: ModelConfig, scale: ScaleConfig, vocab_size: int, max_positions: int) -> LanguageModel:

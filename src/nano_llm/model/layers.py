@@ -57,6 +57,6 @@ class TreatmentEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(2, d_model))
 
-    def forward(self, embedded_BTD: Tensor, treatment: int) -> Tensor:
-        """Add the vector of treatment 0 or 1 to embedded tokens (B, T, D)."""
-        return embedded_BTD + self.weight[treatment]
+    def forward(self, embedded_BTD: Tensor, treatment: int | Tensor) -> Tensor:
+        """Add the vector of treatment 0 or 1, of all windows or of each (B,), to embedded tokens (B, T, D)."""
+        return embedded_BTD + (self.weight[treatment] if isinstance(treatment, int) else self.weight[treatment, None])

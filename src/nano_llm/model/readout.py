@@ -5,7 +5,7 @@ B windows, T positions, D d_model, K outcomes (1 or 2), V tokens of the vocabula
 A readout is also given the token embedding (V, D), so that a tied one has no parameter of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,11 @@ class Readout(nn.Module):
         """Map hidden states (B, T, D) to logits (B, T, K, V)."""
         raise NotImplementedError
 
+    def factual(self, hidden_BTD: Tensor, embedding_VD: Tensor, treatment_B: Tensor) -> Tensor:
+        """Map hidden states (B, T, D) to logits (B, T, 1, V) of each window's own outcome, 0 or 1."""
+        logits_BTKV: Tensor = self(hidden_BTD, embedding_VD)  # of readouts with one outcome
+        return logits_BTKV
+
 
 class TiedReadout(Readout):
     """Logits by the transposed embedding."""
@@ -94,6 +99,11 @@ class TwoHeadReadout(Readout):
         shared_BTV = self.shared(hidden_BTD)
         return torch.stack([shared_BTV + delta(hidden_BTD) for delta in self.deltas], dim=2)
 
+    def factual(self, hidden_BTD: Tensor, embedding_VD: Tensor, treatment_B: Tensor) -> Tensor:
+        """Map hidden states (B, T, D) to logits (B, T, 1, V) of each window's own outcome, 0 or 1."""
+        logits_BTV: Tensor = self.shared(hidden_BTD) + by_treatment(hidden_BTD, treatment_B, self.deltas)
+        return logits_BTV.unsqueeze(2)
+
 
 class SymmetricReadout(Readout):
     """logits_0 = shared(h) - delta(h), logits_1 = shared(h) + delta(h).
@@ -113,6 +123,24 @@ class SymmetricReadout(Readout):
         """Map hidden states (B, T, D) to logits (B, T, 2, V)."""
         shared_BTV, delta_BTV = self.shared(hidden_BTD), self.delta(hidden_BTD)
         return torch.stack([shared_BTV - delta_BTV, shared_BTV + delta_BTV], dim=2)
+
+    def factual(self, hidden_BTD: Tensor, embedding_VD: Tensor, treatment_B: Tensor) -> Tensor:
+        """Map hidden states (B, T, D) to logits (B, T, 1, V) of each window's own outcome, 0 or 1."""
+        sign_B11 = (2 * treatment_B - 1).to(hidden_BTD.dtype)[:, None, None]
+        logits_BTV: Tensor = self.shared(hidden_BTD) + sign_B11 * self.delta(hidden_BTD)
+        return logits_BTV.unsqueeze(2)
+
+
+def by_treatment(x_BT: Tensor, treatment_B: Tensor, functions: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+    """Apply to each row (T, ...) of a batch the function of its treatment, 0 or 1; all return one shape."""
+    if not (x_BT.device.type == "cpu" and not torch.compiler.is_compiling()):
+        # How many rows each function gets would have to be fetched from the device, and changes the shapes.
+        zero, one = (function(x_BT) for function in functions)
+        return torch.where(treatment_B.view(-1, *[1] * (zero.dim() - 1)) == 1, one, zero)
+    order_B = treatment_B.argsort(stable=True)
+    parts = x_BT[order_B].split([int((treatment_B == 0).sum()), int((treatment_B == 1).sum())])
+    y_BT = torch.cat([function(part) for function, part in zip(functions, parts, strict=True)])
+    return y_BT[order_B.argsort()]
 
 
 def build_readout(model: ModelConfig, d_model: int, vocab_size: int) -> Readout:

@@ -20,6 +20,7 @@ PACKAGES = (
     "omegaconf",
     "pyarrow",
     "datasets",
+    "transformers",
 )
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED", "SLURM_JOB_ID")
 

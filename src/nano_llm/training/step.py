@@ -37,7 +37,7 @@ def train_step(
     for batch in batches:
         moved = batch.to(machine.device)
         with machine.autocast():
-            logits_BTKV = model(moved.inputs_BT)
+            logits_BTKV = model(moved.inputs_BT, None if objective.reads_both else moved.treatment_B)
         terms = objective.terms(logits_BTKV, moved)
         loss = objective.loss(terms, window_counts)
         scaler.scale(loss).backward()
