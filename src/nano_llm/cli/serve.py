@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from nano_llm.cli.asking import KEY_VARIABLE, add_model, find_checkpoint, open_author
 from nano_llm.cli.extras import require
-from nano_llm.errors import RequestError
 from nano_llm.serving.key import checked_key
 from nano_llm.serving.limits import Limits
 
