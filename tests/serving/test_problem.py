@@ -193,3 +193,19 @@ def test_what_the_engine_raises_has_a_code(error: EngineError, code: str) -> Non
 def test_problems_have_the_statuses_and_codes_that_are_promised(made: Problem, status: int, code: str) -> None:
     assert (made.status, made.code) == (status, code)
     assert (made.response().headers.get("retry-after") is not None) == (code in ("overloaded", "shutting_down"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 50_000, "The body is nested too deeply."),
+        ('{"n": ' + "[" * 990 + "]" * 990 + "}", "nested too deeply"),
+        ('{"n": ' + "1" * 5001 + "}", "The body has a number that is too long."),
+    ],
+)
+def test_json_that_is_too_much_for_a_reader_is_called_by_its_name(
+    client: TestClient, content: str, message: str
+) -> None:
+    answer = client.post("/asked", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+    assert message in answer.json()["error"]["message"]

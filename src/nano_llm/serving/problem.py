@@ -213,11 +213,23 @@ def _problem_of_http(request: Request, error: HTTPException) -> Problem:
             allowed = (error.headers or {}).get("Allow", "another method")
             message = f"There is no {asked} here; this path takes {allowed}."
         case 400:
-            message = "The body cannot be read. Send JSON in UTF-8."
+            message = _why_unread(error.__cause__)
         case _:
             message = f"{error.detail}."
     code = "internal_error" if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_value"
     return Problem(error.status_code, CODES.get(error.status_code, code), message)
+
+
+def _why_unread(cause: BaseException | None) -> str:
+    match cause:
+        case RecursionError():
+            return "The body is nested too deeply. Send JSON of fewer levels."
+        case UnicodeError():
+            return "The body cannot be read. Send JSON in UTF-8."
+        case ValueError():  # Python reads no number of any length
+            return "The body has a number that is too long. Send one of fewer digits."
+        case _:
+            return "The body cannot be read. Send JSON in UTF-8."
 
 
 def _problem_of_fields(request: Request, errors: Sequence[Any]) -> Problem:
