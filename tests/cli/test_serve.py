@@ -238,8 +238,11 @@ def test_a_missing_extra_is_named(
     assert "Serving needs uvicorn: pip install 'nano-llm[serve]'" in refusal(capsys, str(two_heads), status=2)
 
 
-@pytest.mark.parametrize("option", [("--port", "65536"), ("--port", "http"), ("--rows", "0"), ("--grace", "-1")])
-def test_numbers_out_of_bounds_are_refused(
+@pytest.mark.parametrize(
+    "option",
+    [("--port", "65536"), ("--port", "http"), ("--rows", "0"), ("--grace", "-1"), ("--deadline", "0"), ("--name", "")],
+)
+def test_options_out_of_bounds_are_refused(
     option: tuple[str, str], capsys: pytest.CaptureFixture[str], two_heads: Path
 ) -> None:
     with pytest.raises(SystemExit) as caught:
