@@ -265,7 +265,7 @@ def _problem_of_field(error: Mapping[str, Any], param: str | None) -> Problem:
             place = error["loc"][-1]
             return invalid(f"The body is not JSON: {error['ctx']['error']}, at character {place} (counted from 0).")
         case "value_error":
-            return invalid(str(error["ctx"]["error"]), param)
+            return invalid(f"{name}: {error['ctx']['error']}", param)
     reason = f"{error['msg'][:1].lower()}{error['msg'][1:]}"
     return invalid(f"{name}: {reason}, not {_shown(error['input'])}.", param)
 
@@ -291,18 +291,24 @@ BOUNDS = {
     "less_than": ("a number below {}", "lt"),
     "literal_error": ("{}", "expected"),
     "enum": ("{}", "expected"),
-    "too_long": ("at most {} items", "max_length"),
-    "too_short": ("at least {} items", "min_length"),
-    "string_too_long": ("at most {} characters", "max_length"),
-    "string_too_short": ("at least {} characters", "min_length"),
+    "too_long": ("at most {}", "max_length"),
+    "too_short": ("at least {}", "min_length"),
+    "string_too_long": ("at most {}", "max_length"),
+    "string_too_short": ("at least {}", "min_length"),
 }
 """Kind of an error of Pydantic -> what was expected, and the bound that belongs in it."""
 
 
 def _expectation(error: Mapping[str, Any]) -> str | None:
     if error["type"] in BOUNDS:
-        wording, bound = BOUNDS[error["type"]]
-        return wording.format(error["ctx"][bound])
+        wording, name = BOUNDS[error["type"]]
+        bound = error["ctx"][name]
+        if name in ("max_length", "min_length"):
+            noun = "character" if isinstance(error["input"], str) else "item"
+            bound = f"{bound} {noun}{'' if bound == 1 else 's'}"
+        elif isinstance(bound, float) and bound.is_integer():
+            bound = int(bound)
+        return wording.format(bound)
     return KINDS.get(error["type"])
 
 
