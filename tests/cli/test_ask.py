@@ -210,6 +210,38 @@ def test_a_stream_that_does_not_come_to_its_end_is_a_failure(
     assert words in captured.err
 
 
+@pytest.mark.parametrize(
+    ("content_type", "content"),
+    [
+        ("text/event-stream", 'data: {"x'),
+        ("text/event-stream", "data: 1"),
+        ("text/html", "<html>"),
+        ("application/json", '{"choices": ['),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_a_failure(
+    content_type: str, content: str, capsys: pytest.CaptureFixture[str], played: Played
+) -> None:
+    played.content_type, played.content = content_type, content
+    assert "See whether --url is a server of `nano-llm serve`" in refusal(capsys, "--url", played.url, status=1)
+
+
+def test_the_address_of_openais_clients_and_a_route_without_its_slash_will_do(
+    capsys: pytest.CaptureFixture[str], played: Played, tmp_path: Path
+) -> None:
+    body = tmp_path / "body.json"
+    body.write_text("{}")
+    address = f"{played.url}/v1/"
+    assert main(["ask", "--url", address, "--body", str(body), "--route", "v1/counterfactual"]) == 0
+    assert played.asked[-1][0] == "/v1/counterfactual"
+
+
+def test_tls_that_the_server_does_not_speak_is_told(capsys: pytest.CaptureFixture[str], played: Played) -> None:
+    said = refusal(capsys, "--url", played.url.replace("http:", "https:"), status=1)
+    assert "but not by TLS" in said
+    assert "begins with http://" in said
+
+
 def test_where_no_server_is_it_says_how_to_start_one(capsys: pytest.CaptureFixture[str], played: Played) -> None:
     said = refusal(capsys, "--url", "http://127.0.0.1:1", status=1)
     assert "No server answers at http://127.0.0.1:1" in said
@@ -250,7 +282,7 @@ def test_what_does_not_go_together_is_refused(
     assert words in refusal(capsys, *arguments, status=2)
 
 
-@pytest.mark.parametrize("route", ["/v1/é", "v1/completions", "/a b", "", "/a\nb"])
+@pytest.mark.parametrize("route", ["/v1/é", "/a b", "", "/a\nb"])
 def test_a_route_that_is_none_is_refused(
     route: str, capsys: pytest.CaptureFixture[str], played: Played, tmp_path: Path
 ) -> None:
@@ -281,7 +313,7 @@ class Terminal(io.StringIO):
     ("content_type", "content", "shown", "sent"),
     [
         ("text/event-stream", None, "a]0;b\tc\nd\n\n", "a\x1b]0;b\x07\tc\n\x9b\rd\n\n"),
-        ("text/plain", "a\x1b[2Jb\n", "a[2Jb\n\n", "a\x1b[2Jb\n\n"),
+        ("application/json", '"a\x9bb"', '"ab"\n', '"a\x9bb"\n'),
     ],
 )
 def test_a_terminal_is_not_steered(

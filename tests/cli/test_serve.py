@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -237,11 +238,32 @@ def test_a_missing_extra_is_named(
     assert "Serving needs uvicorn: pip install 'nano-llm[serve]'" in refusal(capsys, str(two_heads), status=2)
 
 
-@pytest.mark.parametrize("option", [("--port", "65536"), ("--port", "http"), ("--rows", "0"), ("--grace", "-1")])
-def test_numbers_out_of_bounds_are_refused(
+@pytest.mark.parametrize(
+    "option",
+    [("--port", "65536"), ("--port", "http"), ("--rows", "0"), ("--grace", "-1"), ("--deadline", "0"), ("--name", "")],
+)
+def test_options_out_of_bounds_are_refused(
     option: tuple[str, str], capsys: pytest.CaptureFixture[str], two_heads: Path
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["serve", str(two_heads), *option])
     assert caught.value.code == 2
     assert option[1] in capsys.readouterr().err
+
+
+def test_half_a_body_is_answered_at_the_end_and_leaves_no_trace(two_heads: Path) -> None:
+    server = Served(two_heads, "--grace", "0")
+    try:
+        with socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port), SECONDS) as client:
+            head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n"
+            client.sendall(f'{head}Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n{{"a"'.encode())
+            assert client.recv(1000).startswith(b"HTTP/1.1 100 ")  # it waits for the rest
+            server.process.send_signal(signal.SIGTERM)
+            answer = b"".join(iter(lambda: client.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"code": "shutting_down"' in answer
+        status, log = server.process.wait(SECONDS), server.process.communicate()[1]
+        assert status == 0
+        assert "Traceback" not in log
+    finally:
+        server.kill()

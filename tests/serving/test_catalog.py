@@ -51,3 +51,10 @@ def test_figures_count_what_was_written() -> None:
         assert usage["completion_tokens"] < written <= usage["completion_tokens"] + 6
         assert lines["nano_llm:requests_running"] == "0.0"
         assert lines['nano_llm:requests_total{code="200",route="/v1/completions"}'] == "1.0"
+
+
+def test_a_path_with_a_slash_too_many_is_an_error_and_no_redirect() -> None:
+    with served(open_author("model=tarnet")) as service:
+        client = TestClient(create_app(service), follow_redirects=False)
+        for answer in (client.post("/v1/completions/", json={}), client.get("/v1/models/")):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")

@@ -138,3 +138,13 @@ def test_streams_and_keys_are_documented(document: dict[str, Any]) -> None:
     ]
     open_paths = {path for path, item in document["paths"].items() if "security" not in next(iter(item.values()))}
     assert open_paths == {"/health", "/ready"}
+
+
+def test_every_property_says_what_it_is(document: dict[str, Any]) -> None:
+    silent = [
+        f"{model}.{name}"
+        for model, schema in document["components"]["schemas"].items()
+        for name, told in schema.get("properties", {}).items()
+        if not told.get("description")
+    ]
+    assert silent == []

@@ -39,8 +39,10 @@ def test_words_of_prompts_are_redacted_and_what_follows_keeps_its_place(text: st
 
 def test_one_token_a_word_brings_its_space() -> None:
     echo = echo_of(Opening("be  fucking kind. [REVIEW]"), Spelling(WORDS, censored=True))
+    # The marker's name has no space, so it stands behind the one before it.
     assert echo.text == "be [redacted] kind. [REVIEW] "
-    assert [*echo.prompt] == [("be", 0), (" [redacted]", 2), (" kind", 13), (".", 18), ("[REVIEW]", 19)]
+    assert [*echo.prompt] == [("be", 0), (" [redacted]", 2), (" kind", 13), (".", 18), ("[REVIEW]", 20)]
+    assert all(echo.text[offset:].startswith(spelled) for spelled, offset in echo.prompt)
 
 
 def test_parts_of_characters_read_as_the_tokenizer_reads_them() -> None:

@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import json
 import logging
 import re
@@ -299,21 +298,44 @@ def test_answers_and_refusals_are_counted() -> None:
     assert 'nano_llm:rejected_total{reason="body_too_large"} 1.0' in lines
 
 
-@pytest.mark.parametrize("reason", [asyncio.CancelledError, ClientDisconnect])
-def test_a_request_that_was_never_answered_is_counted_as_gone(
-    reason: type[BaseException], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_request_that_was_never_answered_is_counted_as_gone(caplog: pytest.LogCaptureFixture) -> None:
     gauges = gauges_of()
 
     async def gone(*_: object) -> None:
-        raise reason
+        raise ClientDisconnect
 
     async def unreachable(*_: object) -> Message:
         raise AssertionError
 
     app = Guard(gone, keys=[], hosts=None, limits=LIMITS, gauges=gauges)
     scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(app(scope, unreachable, unreachable))
+    asyncio.run(app(scope, unreachable, unreachable))
     assert f'nano_llm:requests_total{{code="{guard.GONE}",route="-"}} 1.0' in gauges.render().decode().splitlines()
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_an_answer_that_the_end_of_the_process_cuts_off_ends_quietly(has_begun: bool) -> None:
+    sent: list[Message] = []
+    is_busy = asyncio.Event()
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if has_begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        is_busy.set()
+        await for_ever()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def cut_off() -> None:
+        app = Guard(answer, keys=[], hosts=None, limits=LIMITS, gauges=gauges_of())
+        task = asyncio.ensure_future(app(POST, for_ever, send))
+        await is_busy.wait()
+        task.cancel()
+        await task
+
+    asyncio.run(cut_off())
+    assert [message.get("status") for message in sent] == ([200] if has_begun else [503, None])
+    if not has_begun:
+        assert json.loads(sent[1]["body"])["error"]["code"] == "shutting_down"

@@ -209,6 +209,7 @@ def test_stop_ends_the_request(tab: Page, server: Server, how: str) -> None:
         else:
             tab.keyboard.press("Escape")
         expect(tab.get_by_role("status")).to_have_text("Stopped.")
+        expect(tab.locator("#columns .notes").first).to_have_text("stopped before its end")
         expect(tab.get_by_role("button", name="Stop")).to_be_disabled()
     until(lambda: server.engine.num_running == 0)
     assert words(tab, 0).locator(".token").count() <= 5
@@ -529,19 +530,19 @@ def test_nothing_is_wider_than_the_window(browser: Browser, server: Server, widt
 
 @needs_browser
 def test_a_key_is_asked_for_and_kept_in_the_tab(browser: Browser) -> None:
-    with serving(open_author("model=tarnet"), keys=("sesame",)) as server, open_tab(browser) as tab:
+    with serving(open_author("model=tarnet"), keys=("sésame, öffne dich",)) as server, open_tab(browser) as tab:
         tab.goto(server.url)
         tab.get_by_label("API key").fill("open")
         tab.keyboard.press("Enter")
         expect(tab.get_by_role("alert")).to_be_visible()
-        tab.get_by_label("API key").fill("sesame")
+        tab.get_by_label("API key").fill(" sésame, öffne dich ")
         tab.keyboard.press("Enter")
         expect(tab.locator("#ask")).to_be_visible()
         tab.get_by_label("Most tokens").fill("4")
         write(tab)
-        assert tab.evaluate("() => Object.values(sessionStorage)") == ["sesame"]
+        assert tab.evaluate("() => Object.values(sessionStorage)") == ["sésame, öffne dich"]
         assert tab.evaluate("() => [localStorage.length, document.cookie]") == [0, ""]
-        assert "sesame" not in tab.url
+        assert "same" not in tab.url
 
 
 @needs_browser
@@ -579,6 +580,49 @@ def test_a_model_with_one_head_writes_counterfactuals_alone(browser: Browser) ->
         tab.locator("[name=mode][value=pair]").check(force=True)
         expect(tab.locator("#unsupported")).to_contain_text("one head")
         expect(tab.get_by_role("button", name="Write")).to_be_disabled()
+
+
+@needs_browser
+def test_a_link_of_another_model_is_fit_to_one_head(browser: Browser) -> None:
+    with serving(open_author("model=vanilla")) as server, open_tab(browser) as tab:
+        visit(tab, server, seed=3, steer="posterior", strength=2, text="the%20plot", mode="review")
+        assert "steer" not in write(tab)
+        link = parse_qs(urlsplit(tab.url).fragment)
+        assert link == {"seed": ["3"], "text": ["the plot"], "mode": ["review"]}
+
+
+@needs_browser
+def test_a_seed_that_would_be_rounded_is_refused(tab: Page, server: Server) -> None:
+    methods: list[str] = []
+    tab.on("request", lambda request: methods.append(request.method))
+    visit(tab, server, seed=9007199254740993)
+    tab.get_by_role("button", name="Write").click()
+    expect(tab.get_by_role("alert")).to_contain_text("Seed: give a whole number from 0 to 9007199254740991.")
+    expect(tab.locator("#seed")).to_have_attribute("aria-invalid", "true")
+    assert "POST" not in methods
+
+
+@needs_browser
+def test_another_mode_hides_the_texts(tab: Page, server: Server) -> None:
+    visit(tab, server, seed=1, max_tokens=4)
+    write(tab)
+    for mode, is_shown in (("review", False), ("pair", True)):
+        tab.locator(f"[name=mode][value={mode}]").check(force=True)
+        expect(tab.locator("#result")).to_be_visible(visible=is_shown)
+
+
+@needs_browser
+def test_facts_are_those_of_the_model_that_answers(tab: Page, server: Server) -> None:
+    visit(tab, server, seed=1, begin="the%20plot", max_tokens=4)
+    with urlopen(f"{server.url}v1/models") as answer:
+        models = json.load(answer)
+    models["data"][0]["id"] = "another"
+    tab.route("**/v1/models", lambda route: route.fulfill(json=models))
+    body = spelled(start=EVENTS["start"] | {"model": "another"}, end=EVENTS["end"])
+    tab.route("**/v1/counterfactual", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    write(tab)
+    expect(tab.locator("#facts")).to_contain_text("another")
+    expect(tab.locator("#begin")).to_have_value("the plot")
 
 
 @needs_browser

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from nano_llm.errors import DataError, RequestError
 from nano_llm.serving import problem
@@ -24,6 +24,9 @@ class Asked(BaseModel):
     n: Annotated[int, Field(ge=1, le=8)] = 1
     temperature: float = 1.0
     stop: Annotated[list[str], Field(max_length=2)] = []
+    ids: Annotated[list[int], Field(min_length=1)] = [1]
+    job: Annotated[str, AfterValidator(str), Field(max_length=3)] = ""
+    share: Annotated[float, Field(ge=0)] = 0.0
     steer: Part | None = None
     name: str = "x"
 
@@ -31,7 +34,7 @@ class Asked(BaseModel):
     @classmethod
     def _refuse(cls, name: str) -> str:
         if name == "bad":
-            raise ValueError("name: give another one.")
+            raise ValueError("give another one.")
         return name
 
 
@@ -71,6 +74,9 @@ def client() -> TestClient:
         ({"n": None}, "n", "n: give a whole number, not null."),
         ({"temperature": "1"}, "temperature", 'temperature: give a number, not "1".'),
         ({"stop": ["a", "b", "c"]}, "stop", 'stop: give at most 2 items, not ["a", "b", "c"].'),
+        ({"ids": []}, "ids", "ids: give at least 1 item, not []."),
+        ({"job": "abcd"}, "job", 'job: give at most 3 characters, not "abcd".'),
+        ({"share": -1}, "share", "share: give a number of at least 0, not -1."),
         ({"steer": 1}, "steer", "steer: give an object, not 1."),
         ({"steer": {"mode": "odd"}}, "steer.mode", "steer.mode: give 'plain' or 'contrast', not \"odd\"."),
         ({"steer": {"odd": 1}}, "steer.odd", "There is no field steer.odd."),
@@ -193,3 +199,19 @@ def test_what_the_engine_raises_has_a_code(error: EngineError, code: str) -> Non
 def test_problems_have_the_statuses_and_codes_that_are_promised(made: Problem, status: int, code: str) -> None:
     assert (made.status, made.code) == (status, code)
     assert (made.response().headers.get("retry-after") is not None) == (code in ("overloaded", "shutting_down"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 50_000, "The body is nested too deeply."),
+        ('{"n": ' + "[" * 990 + "]" * 990 + "}", "nested too deeply"),
+        ('{"n": ' + "1" * 5001 + "}", "The body has a number that is too long."),
+    ],
+)
+def test_json_that_is_too_much_for_a_reader_is_called_by_its_name(
+    client: TestClient, content: str, message: str
+) -> None:
+    answer = client.post("/asked", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+    assert message in answer.json()["error"]["message"]

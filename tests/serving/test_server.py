@@ -109,6 +109,11 @@ def test_a_free_port_is_found_and_told() -> None:
         assert names_of(listener) == ("localhost", "127.0.0.1", "[::1]", "127.0.0.1")
 
 
+def test_a_server_at_all_addresses_tells_one_that_works() -> None:
+    with bind("0.0.0.0", 0, has_key=True) as listener:
+        assert url_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
 def test_a_name_with_addresses_of_both_kinds_is_bound_to_the_older_one() -> None:
     with bind("localhost", 0, has_key=False) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"

@@ -5,6 +5,7 @@ import codecs
 import http.client
 import json
 import os
+import ssl
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from nano_llm.serving.key import checked_key
 
 SILENCE_SECONDS = 180.0
 """How long a server may say nothing at all; it says something every few seconds while a request waits."""
+HINT = "See whether --url is a server of `nano-llm serve`, and whether --route is one of its routes."
 OUTCOMES: dict[str, int | str] = {"y0": 0, "y1": 1, "both": "both", "mixture": "mixture"}
 OPTIONS = ("tokens", "num", "seed", "temperature", "stop", "outcome", "steer", "strength")
 
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         if response.getheader("Content-Type", "").startswith("text/event-stream"):
             show_stream(events_of(response), _headings(body), sys.stdout)
         else:
-            _write(f"{_pretty(response.read())}\n", sys.stdout)
+            _write(f"{_pretty(_whole(response))}\n", sys.stdout)
     return 0
 
 
@@ -137,7 +139,8 @@ class _Server:
             self._connection = kind(parts.hostname, parts.port, timeout=SILENCE_SECONDS)
         except (ValueError, http.client.InvalidURL) as error:
             raise wrong from error
-        self._folder = parts.path
+        # OpenAI's clients are given the address with the version, which the routes here begin with.
+        self._folder = parts.path.removesuffix("/v1")
 
     def __enter__(self) -> "_Server":
         return self
@@ -152,8 +155,9 @@ class _Server:
             RequestError: The route is none.
             ServingError: No server is there, or it refuses.
         """
-        if not route.startswith("/") or not _is_path(route):
+        if not route or not _is_path(route):
             raise RequestError(f"--route {route!r}: give one of the server's, such as /v1/completions.")
+        route = f"/{route.removeprefix('/')}"
         headers: dict[str, str | bytes] = {"Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}".encode()
@@ -163,6 +167,11 @@ class _Server:
             if response.status < http.client.BAD_REQUEST:
                 return response
             content = response.read()
+        except ssl.SSLError as error:
+            raise ServingError(
+                f"{self._url} answers, but not by TLS ({error}). Give an address that begins with http://, or one "
+                "whose certificate this machine knows."
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise ServingError(
                 f"No server answers at {self._url} ({error}). Start one by `nano-llm serve RUN`, or give its --url."
@@ -193,12 +202,22 @@ def events_of(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
                 message = _message_of(value)
                 if message is not None:
                     raise ServingError(message)
-                yield json.loads(value)
+                yield _event(value)
                 if is_last:
                     return
     except (OSError, http.client.HTTPException) as error:
         raise ServingError(f"The answer broke off ({error}).") from error
     raise ServingError("The answer broke off; the server has gone.")
+
+
+def _event(value: str) -> dict[str, Any]:
+    try:
+        event = json.loads(value)
+    except ValueError as error:
+        raise ServingError(f"An event of the answer is not JSON. {HINT}") from error
+    if not isinstance(event, dict):
+        raise ServingError(f"An event of the answer is no JSON object. {HINT}")
+    return event
 
 
 def _message_of(content: str | bytes) -> str | None:
@@ -261,11 +280,18 @@ def _announced(event: dict[str, Any]) -> list[str]:
     return [f"{HEADINGS[column['outcome']]}: " for column in columns]
 
 
+def _whole(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ServingError(f"The answer broke off ({error}).") from error
+
+
 def _pretty(content: bytes) -> str:
     try:
         return json.dumps(json.loads(content), ensure_ascii=False, indent=2)
-    except ValueError:
-        return content.decode(errors="replace")
+    except ValueError as error:
+        raise ServingError(f"The answer is not JSON. {HINT}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

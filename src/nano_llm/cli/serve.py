@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"opens the server, for which `Authorization: Bearer KEY` is then needed; may be given several times. "
         f"Others on this machine can read it here, and not in {KEY_VARIABLE}",
     )
-    parser.add_argument("--name", metavar="ID", help="of the model, for clients; default: of its run")
+    parser.add_argument("--name", type=_name, metavar="ID", help="of the model, for clients; default: of its run")
     bounds = parser.add_argument_group("bounds")
     bounds.add_argument("--rows", type=_count, default=NUM_ROWS, help="texts written at once; default: %(default)s")
     bounds.add_argument(
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bounds.add_argument(
         "--deadline",
-        type=_seconds,
+        type=_time,
         default=DEFAULTS.seconds,
         metavar="SECONDS",
         help="what an answer may take, waiting included; default: %(default)g",
@@ -124,6 +124,16 @@ def _count(text: str) -> int:
 
 def _seconds(text: str) -> float:
     return _checked(text, lambda seconds: 0 <= seconds <= 86_400, "give seconds, from 0 to 86400")
+
+
+def _time(text: str) -> float:
+    return _checked(text, lambda seconds: 0 < seconds <= 86_400, "give seconds, more than 0 and at most 86400")
+
+
+def _name(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r}: give a name that can be printed, or leave --name out")
+    return text
 
 
 def _checked(text: str, is_right: Callable[[float], bool], expected: str) -> float:

@@ -41,6 +41,7 @@ def create_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] 
         description=DESCRIPTION,
         docs_url=None,  # pages that load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # a redirect has no error object, and clients send no body twice
     )
     app.state.service = service
     app.state.gauges = gauges = Gauges(

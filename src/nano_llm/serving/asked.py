@@ -97,7 +97,7 @@ def chat_asked(body: ChatRequest, author: Author, limits: Limits) -> Asked:
     if len(given) > 1:
         raise invalid("max_tokens and max_completion_tokens mean the same: give one of them.", "max_tokens")
     num_new = num_new_of(next(iter(given), None), limits, "max_completion_tokens")
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise invalid("top_logprobs are told with logprobs: give `logprobs: true` too.", "top_logprobs")
     top = within("top_logprobs", body.top_logprobs or 0, limits.max_logprobs)
     opening = opening_of_messages(body.messages, limits)
@@ -329,7 +329,7 @@ def _wanted(outcome: Outcome | None, opening: Opening, author: Author, where: st
         case "both" | "mixture":
             instead = "ask for outcome 0 and 1 one after the other" if names_outcome else "leave it out"
             raise unsupported(
-                f"{where}: this model has one head, and {outcome} needs two; {instead}, or serve a model with two "
+                f'{where}: this model has one head, and "{outcome}" needs two; {instead}, or serve a model with two '
                 "(model=tarnet).",
                 where,
             )

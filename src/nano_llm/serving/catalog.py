@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from starlette.exceptions import HTTPException
 
 import nano_llm
 from nano_llm.serving.answering import gauges_of, service_of
@@ -66,6 +67,8 @@ async def models(service: Served) -> ModelList:
 )
 async def model(model: str, service: Served) -> ModelCard:
     """Return a model by its id."""
+    if not model:
+        raise HTTPException(404)
     service.check_model(model)
     return model_card(service)
 

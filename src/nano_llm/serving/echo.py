@@ -22,11 +22,13 @@ def echo_of(opening: Opening, spelling: Spelling) -> News:
     stream = tokenizer.stream(keep_special=True)
     tokens = tuple([_unscored(index, stream.push(index)) for index in opening.prompt_tokens(tokenizer)])
     told = Teller(censored=spelling.censored).tell(Piece(tokens, Finish.length, f"{stream.finish()} "))
-    prompt = [
-        (one.text if one.is_redacted else spelling.text(one.token.index, is_first=place == 0), one.offset)
-        for place, one in enumerate(told)
-        if one.token is not None
-    ]
+    prompt = []
+    for place, one in enumerate(told):
+        if one.token is None:
+            continue
+        spelled = one.text if one.is_redacted else spelling.text(one.token.index, is_first=place == 0)
+        # The text may have a space before a special token, whose name has none.
+        prompt.append((spelled, one.offset + max(one.text.find(spelled), 0)))
     return News("".join([one.text for one in told]), prompt=[*bos, *prompt])
 
 

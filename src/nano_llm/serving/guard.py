@@ -26,6 +26,7 @@ from nano_llm.serving.problem import (
     invalid_api_key,
     invalid_host,
     overloaded,
+    shutting_down,
 )
 
 OPEN_PATHS = ("/", "/health", "/ready")
@@ -89,6 +90,9 @@ class Guard:
                 await self._refuse(refusal, scope, receive, exchange.send)
         except ClientDisconnect:
             pass  # in the middle of its body
+        except asyncio.CancelledError:  # the process ends, and has waited long enough
+            if not exchange.has_begun:
+                await shutting_down().response()(scope, receive, exchange.send)
         finally:
             self._num_held -= exchange.num_body_bytes
             self._gauges.answered(exchange.route, exchange.status)

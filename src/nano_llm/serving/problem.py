@@ -213,11 +213,23 @@ def _problem_of_http(request: Request, error: HTTPException) -> Problem:
             allowed = (error.headers or {}).get("Allow", "another method")
             message = f"There is no {asked} here; this path takes {allowed}."
         case 400:
-            message = "The body cannot be read. Send JSON in UTF-8."
+            message = _why_unread(error.__cause__)
         case _:
             message = f"{error.detail}."
     code = "internal_error" if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_value"
     return Problem(error.status_code, CODES.get(error.status_code, code), message)
+
+
+def _why_unread(cause: BaseException | None) -> str:
+    match cause:
+        case RecursionError():
+            return "The body is nested too deeply. Send JSON of fewer levels."
+        case UnicodeError():
+            return "The body cannot be read. Send JSON in UTF-8."
+        case ValueError():  # Python reads no number of any length
+            return "The body has a number that is too long. Send one of fewer digits."
+        case _:
+            return "The body cannot be read. Send JSON in UTF-8."
 
 
 def _problem_of_fields(request: Request, errors: Sequence[Any]) -> Problem:
@@ -253,7 +265,7 @@ def _problem_of_field(error: Mapping[str, Any], param: str | None) -> Problem:
             place = error["loc"][-1]
             return invalid(f"The body is not JSON: {error['ctx']['error']}, at character {place} (counted from 0).")
         case "value_error":
-            return invalid(str(error["ctx"]["error"]), param)
+            return invalid(f"{name}: {error['ctx']['error']}", param)
     reason = f"{error['msg'][:1].lower()}{error['msg'][1:]}"
     return invalid(f"{name}: {reason}, not {_shown(error['input'])}.", param)
 
@@ -279,18 +291,24 @@ BOUNDS = {
     "less_than": ("a number below {}", "lt"),
     "literal_error": ("{}", "expected"),
     "enum": ("{}", "expected"),
-    "too_long": ("at most {} items", "max_length"),
-    "too_short": ("at least {} items", "min_length"),
-    "string_too_long": ("at most {} characters", "max_length"),
-    "string_too_short": ("at least {} characters", "min_length"),
+    "too_long": ("at most {}", "max_length"),
+    "too_short": ("at least {}", "min_length"),
+    "string_too_long": ("at most {}", "max_length"),
+    "string_too_short": ("at least {}", "min_length"),
 }
 """Kind of an error of Pydantic -> what was expected, and the bound that belongs in it."""
 
 
 def _expectation(error: Mapping[str, Any]) -> str | None:
     if error["type"] in BOUNDS:
-        wording, bound = BOUNDS[error["type"]]
-        return wording.format(error["ctx"][bound])
+        wording, name = BOUNDS[error["type"]]
+        bound = error["ctx"][name]
+        if name in ("max_length", "min_length"):
+            noun = "character" if isinstance(error["input"], str) else "item"
+            bound = f"{bound} {noun}{'' if bound == 1 else 's'}"
+        elif isinstance(bound, float) and bound.is_integer():
+            bound = int(bound)
+        return wording.format(bound)
     return KINDS.get(error["type"])
 
 

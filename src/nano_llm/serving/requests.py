@@ -15,7 +15,6 @@ from pydantic import (
     GetJsonSchemaHandler,
     JsonValue,
     ValidationError,
-    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
@@ -33,14 +32,14 @@ MAX_ITEMS, MAX_MESSAGES = 1 << 15, 1 << 10
 
 
 def one_of(expected: str) -> WrapValidator:
-    """Return what gives a field of several types one error, which says what it may be."""
+    """Return what gives a field of several types one error, which says what it may be, but not its name."""
 
-    def check(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
             return handler(value)
         except ValidationError as error:
             own = [str(found["ctx"]["error"]) for found in error.errors() if found["type"] == "value_error"]
-            told = own[0] if own else f"{info.field_name}: give {expected}."
+            told = own[0] if own else f"give {expected}."
             raise PydanticCustomError("value_error", "{error}", {"error": told}) from error
 
     return WrapValidator(check)
@@ -77,9 +76,9 @@ def _no_flag(value: object) -> object:
 def at_most(most: int) -> BeforeValidator:
     """Return what refuses a longer list before it looks at an item."""
 
-    def check(value: object, info: ValidationInfo) -> object:
+    def check(value: object) -> object:
         if isinstance(value, list) and len(value) > most:
-            told = f"{info.field_name}: give at most {most} items, not {len(value)}."
+            told = f"give at most {most} items, not {len(value)}."
             raise PydanticCustomError("value_error", "{error}", {"error": told})
         return value
 
@@ -190,7 +189,7 @@ class Extension(Body):
     pair: Literal["coupled", "independent"] | None = Field(
         default=None, description="Whether both outcomes share their noise; default coupled."
     )
-    steer: Steer | None = None
+    steer: Steer | None = Field(default=None, description="How both heads make the law of the next token.")
     topic: Characters | None = Field(default=None, description="What the training prompt names, where it does.")
     events: Literal["event", "position"] | None = Field(default=None, description="What noise is keyed by.")
     trace: bool | None = Field(default=None, description="Tell of each token what the heads said.")
@@ -211,9 +210,11 @@ class Texts(Knobs):
     n: Whole | None = Field(default=None, ge=1, description="Samples; with both outcomes there are two choices each.")
     stop: Stop | None = Field(default=None, description="Texts that end a choice and are no part of it.")
     stream: bool | None = Field(default=None, description="Answer in server-sent events, as text comes.")
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | None = Field(
+        default=None, description="What is told in the stream beside the texts."
+    )
     both_reviews: bool | None = Field(default=None, description='As `nano_llm.outcome: "both"`.')
-    nano_llm: Extension | None = None
+    nano_llm: Extension | None = Field(default=None, description="What this project adds.")
     user: Characters | None = Field(default=None, description="Taken, and not used.")
     frequency_penalty: Annotated[Any, Neutral(0)] = None
     presence_penalty: Annotated[Any, Neutral(0)] = None
@@ -246,8 +247,8 @@ class ContentPart(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    type: Characters
-    text: Characters | None = None
+    type: Characters = Field(description="`text`; no other can be read.")
+    text: Characters | None = Field(default=None, description="The text.")
 
 
 Content = Annotated[
@@ -260,8 +261,10 @@ Content = Annotated[
 class Message(Body):
     """A turn of a chat."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Content | None = None
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(
+        description="Who speaks; a user, and behind it an assistant, can be expressed."
+    )
+    content: Content | None = Field(default=None, description="What is said.")
     name: Characters | None = Field(default=None, description="Taken, and not used.")
     refusal: Annotated[Any, Neutral()] = None
     tool_calls: Annotated[Any, Neutral([])] = None
@@ -323,7 +326,7 @@ class CounterfactualBody(Knobs):
     )
     max_tokens: MaxTokens = None
     events: Literal["event", "position"] | None = Field(default=None, description="What noise is keyed by.")
-    steer: Steer | None = None
+    steer: Steer | None = Field(default=None, description="How both heads make the law of the next token.")
     top: Whole | None = Field(default=None, ge=0, le=MAX_TOP, description="Likeliest tokens of each head; default 5.")
 
 
@@ -363,11 +366,11 @@ class TokenizeRequest(Body):
     """A text, as the prompt of a completion."""
 
     model: Model = None
-    prompt: Characters = Field(examples=["The film"])
+    prompt: Characters = Field(description="The text.", examples=["The film"])
 
 
 class DetokenizeRequest(Body):
     """Token ids."""
 
     model: Model = None
-    tokens: TokenIds
+    tokens: TokenIds = Field(description="Ids of the model's tokens.")

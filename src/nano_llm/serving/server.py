@@ -17,6 +17,8 @@ from nano_llm.serving.engine import Engine
 
 LAST_WORDS_SECONDS = 5
 """What clients are given to read their last words, once the grace is over."""
+OF_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""What stands for all addresses of a machine, where nothing can be asked -> its own loopback address."""
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +60,9 @@ def bind(host: str, port: int, *, has_key: bool) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return where a bound socket is reached."""
+    """Return where this machine reaches a bound socket."""
     host, port = listener.getsockname()[:2]
+    host = OF_ALL.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

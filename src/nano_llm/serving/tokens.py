@@ -30,7 +30,7 @@ async def tokenize(body: TokenizeRequest, service: Served) -> Tokens:
     prompt, begin = split_text(body.prompt)
     space = " " if begin and service.author.vocabulary.has_leading_space else ""
     tokens = [*tokenizer.encode_prompt(prompt)[1:], *tokenizer.encode(space + begin)]
-    return Tokens(tokens=tokens, count=len(tokens), max_prompt_tokens=service.author.writer.contexts.window_length - 2)
+    return Tokens(tokens=tokens, count=len(tokens))
 
 
 @router.post("/detokenize", responses=ERRORS, summary="Turn token ids into a text")

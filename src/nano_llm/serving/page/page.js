@@ -12,6 +12,7 @@ const at = (id) => document.getElementById(id);
 const form = at('ask');
 const panel = new Panel(at('panel'));
 let model = null; // facts of the server's model
+let modelId = null;
 let defaults = {};
 let running = null; // AbortController of the request in progress
 let shown = null; // the Result on the page
@@ -71,7 +72,14 @@ class Result {
   /** Take leave of the stream, however it ended. */
   close() {
     this.flush();
-    for (const column of this.columns) column.root.classList.remove('growing');
+    for (const column of this.columns) {
+      column.root.classList.remove('growing');
+      if (!this.told) column.breakOff();
+    }
+  }
+
+  get mode() {
+    return this.request.text === undefined ? 'pair' : 'review';
   }
 
   get json() {
@@ -117,8 +125,9 @@ async function write() {
   running = controller;
   if (!isLocked() || form.elements.seed.value === '') drawSeed();
   rememberSettings();
-  complain(null);
+  complain(seedProblem());
   panel.hide();
+  if (seedProblem()) return setRunning(false);
   const result = new Result(requestOf(settingsOf(form)));
   setRunning(true);
   say('Writing…');
@@ -127,6 +136,7 @@ async function write() {
       controller.signal.throwIfAborted(); // what had arrived already
       if (name === 'error') throw new ServerError(data.error.message, data.error);
       if (name === 'start') shown = result;
+      if (name === 'start' && data.model !== modelId) readModelAgain();
       if (['start', 'step', 'end'].includes(name)) result[name](data);
     }
     if (!result.told) throw new ServerError('The stream ended before the text was finished. Try again.');
@@ -134,8 +144,10 @@ async function write() {
     if (running !== controller) return; // another request has taken the page
     if (error.name === 'AbortError') {
       if (!result.told) say('Stopped.');
-    } else if (error instanceof ServerError) complain(error);
-    else {
+    } else if (error instanceof ServerError) {
+      complain(error);
+      if (error.status !== 401) readModelAgain();
+    } else {
       complain(new Error('Something went wrong in this page. Reload it, and try again.'));
       throw error;
     }
@@ -180,6 +192,13 @@ function askForKey() {
   at('key').focus();
 }
 
+/** Return what is wrong with the seed, null if nothing is: numbers here have no more digits. */
+function seedProblem() {
+  const { seed } = form.elements;
+  if (seed.checkValidity()) return null;
+  return new ServerError(`Seed: give a whole number from 0 to ${seed.max}.`, { param: 'seed' });
+}
+
 const isLocked = () => at('lock').getAttribute('aria-pressed') === 'true';
 
 function setLocked(is) {
@@ -214,6 +233,7 @@ function showSettings() {
   at('unsupported').hidden = why === '';
   at('unsupported').textContent = why;
   at('write').disabled = why !== '';
+  at('result').hidden = shown?.mode !== mode;
 }
 
 /** Return why the model cannot do what a mode asks for; nothing if it can. */
@@ -233,6 +253,8 @@ function whyNot(mode) {
 
 function showModel({ id, nano_llm: facts }) {
   model = facts;
+  modelId = id;
+  form.reset();
   const shownFacts = { model: id, heads: facts.num_heads, checkpoint: facts.checkpoint.slice(0, 12) };
   if (facts.censored) shownFacts['explicit words'] = 'redacted';
   at('facts').replaceChildren(
@@ -247,6 +269,7 @@ function showModel({ id, nano_llm: facts }) {
   at('max_tokens').max = facts.limits.max_tokens;
   const isPaired = facts.num_heads === 2;
   at('steer-field').hidden = !isPaired;
+  form.elements.steer.disabled = !isPaired; // what is disabled is neither sent nor in a link
   at('legend').hidden = !isPaired;
   if (!isPaired && facts.has_outcomes) form.elements.mode.value = 'review';
   form.hidden = false;
@@ -274,6 +297,13 @@ async function load() {
     if (!(error instanceof ServerError)) throw error;
     complain(error);
   }
+}
+
+/** Show what is served now, if it is another model than the page knows; the settings stay. */
+async function readModelAgain() {
+  const { data } = await getJson('v1/models', key()).catch(() => ({ data: [] })); // an error has been told already
+  const [card] = data;
+  if (card && (card.id !== modelId || card.nano_llm.checkpoint !== model.checkpoint)) showModel(card);
 }
 
 async function copy(text) {
@@ -325,11 +355,14 @@ function listen() {
   });
   form.elements.seed.addEventListener('input', () => setLocked(true)); // a seed that was typed is meant
   at('copy-link').addEventListener('click', () => copy(linkTo(settingsOf(form))));
-  at('copy-curl').addEventListener('click', () => copy(curlOf(requestOf(settingsOf(form)), key() !== null)));
+  at('copy-curl').addEventListener('click', () => {
+    complain(seedProblem());
+    if (!seedProblem()) copy(curlOf(requestOf(settingsOf(form)), key() !== null));
+  });
   at('copy-json').addEventListener('click', () => copy(JSON.stringify(shown.json, null, 2)));
   at('key-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    sessionStorage.setItem(KEY, at('key').value);
+    sessionStorage.setItem(KEY, at('key').value.trim());
     at('key-form').hidden = true;
     if (model === null) load();
     else write();

@@ -6,6 +6,9 @@ export const STRENGTHS = {
   posterior: { initial: '4', most: '16' },
 };
 
+/** Return whether a text is steered; the form of a model with one head has no such control. */
+const isSteered = ({ steer }) => steer in STRENGTHS;
+
 export function settingsOf(form) {
   return Object.fromEntries(new FormData(form));
 }
@@ -14,7 +17,7 @@ export function settingsOf(form) {
 export function requestOf(settings) {
   const request = { seed: Number(settings.seed), temperature: Number(settings.temperature), top: 5 };
   if (settings.max_tokens) request.max_tokens = Number(settings.max_tokens);
-  if (settings.steer !== 'plain') request.steer = { mode: settings.steer, strength: Number(settings.strength) };
+  if (isSteered(settings)) request.steer = { mode: settings.steer, strength: Number(settings.strength) };
   if (settings.mode === 'review') {
     Object.assign(request, { text: settings.text, label: settings.label, similarity: Number(settings.similarity) });
   } else {
@@ -27,10 +30,14 @@ export function requestOf(settings) {
   return request;
 }
 
-/** Return what stands behind # in a link: the seed, if there is one, and all that differs from the defaults. */
+/**
+ * Return what stands behind # in a link: the seed, if there is one, and all that differs from the defaults.
+ * Which mode is the default depends on the model, so that the counterfactual of a review is always named.
+ */
 export function fragmentOf({ strength, ...settings }, defaults) {
-  const changed = Object.entries(settings).filter(([name, value]) => name === 'seed' || value !== defaults[name]);
-  if (settings.steer !== 'plain') changed.push(['strength', strength]);
+  const isNamed = (name, value) => name === 'seed' || value !== defaults[name] || (name === 'mode' && value === 'review');
+  const changed = Object.entries(settings).filter(([name, value]) => isNamed(name, value));
+  if (isSteered(settings)) changed.push(['strength', strength]);
   return new URLSearchParams(changed).toString();
 }
 

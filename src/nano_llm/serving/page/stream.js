@@ -34,7 +34,8 @@ export async function* postForEvents(path, body, key, signal) {
 }
 
 function headersOf(key) {
-  return key ? { Authorization: `Bearer ${key}` } : {};
+  // Headers are bytes, one a character; the server reads them as UTF-8.
+  return key ? { Authorization: `Bearer ${String.fromCharCode(...new TextEncoder().encode(key))}` } : {};
 }
 
 async function answerTo(path, options) {

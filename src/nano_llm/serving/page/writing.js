@@ -1,7 +1,7 @@
 /** Texts in the making: a column each, a span for each token, and a panel with the figures of one token. */
 
 export const SENTIMENTS = ['negative', 'positive']; // of outcomes 0 and 1
-const ENDS = { stop: 'ended by the model', length: 'cut at the number of tokens asked for' };
+const ENDS = { stop: 'ended by the model', length: 'cut at the most tokens allowed' };
 
 /** Return where on the scale a divergence in nats stands, in percent: a square root, as small ones are most. */
 export function tintOf(nats) {
@@ -66,6 +66,11 @@ export class Column {
       notes.push(`divergence ${mean.toFixed(3)} nats a token, ${largest}`);
     }
     this.notes.textContent = number ? notes.join('; ') : '(no text)';
+  }
+
+  /** Say that the text was never finished. */
+  breakOff() {
+    this.notes.textContent = 'stopped before its end';
   }
 
   get text() {
