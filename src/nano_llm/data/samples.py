@@ -79,11 +79,12 @@ def _assemble(
     length_R = prompt_length_R + text.length_R + len(end)
     offset_R1 = np.concatenate(([0], np.cumsum(length_R, dtype=np.int64)))
     tokens_N = np.empty(offset_R1[-1], tokenizer.dtype)
-    shift_R = offset_R1[:-1] + prompt_length_R - text.offset_R1[:-1]
-    tokens_N[np.arange(len(text.tokens_N)) + np.repeat(shift_R, text.length_R)] = text.tokens_N
-    for prompt, rows in prompt_rows.items():
-        tokens_N[offset_R1[rows, None] + np.arange(len(ids[prompt]))] = ids[prompt]
-    tokens_N[offset_R1[1:, None] - np.arange(len(end), 0, -1)] = end
+    is_text_N = np.ones(offset_R1[-1], np.bool_)  # an index of every token would take eight times their memory
+    parts = [(offset_R1[rows, None] + np.arange(len(ids[prompt])), ids[prompt]) for prompt, rows in prompt_rows.items()]
+    for places, tokens in [*parts, (offset_R1[1:, None] - np.arange(len(end), 0, -1), end)]:
+        tokens_N[places] = tokens
+        is_text_N[places] = False
+    tokens_N[is_text_N] = text.tokens_N
     return tokens_N, offset_R1, prompt_length_R
 
 

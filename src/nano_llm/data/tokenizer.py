@@ -25,7 +25,7 @@ from nano_llm.errors import DataError
 
 MIN_BYTE_VOCAB = 256 + len(SPECIALS) + len(MARKERS)
 _MIN_FREQUENCY = 2  # a pair that occurs once is never merged
-_BATCH = 1024  # texts encoded at a time, so that few Encoding objects exist at once
+_BATCH = 256  # texts encoded at a time, so that few Encoding objects exist at once
 
 
 @dataclass(frozen=True, slots=True)
