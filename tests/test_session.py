@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
-from nano_llm.errors import CheckpointError, DataError, NonFiniteError, OutputError
+from nano_llm.errors import CheckpointError, DataError, DivergedError, OutputError
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.session import Session, num_outcomes, run_session
 from nano_llm.training import loop
@@ -361,7 +361,7 @@ def test_protocol_reference_scores_whole_reviews_for_bits_per_byte(run: Run, tmp
 
 
 def test_a_loss_that_is_not_finite_ends_with_the_step_and_the_last_good_state(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteError, match=r"Step \d+ .*optimizer\.lr"):
+    with pytest.raises(DivergedError, match=r"Step \d+ .*optimizer\.lr"):
         run("optimizer.lr=1e30", "optimizer.grad_clip=null", "trainer.checkpoint_minutes=0", "trainer.log_every=1")
     folder = only_run(tmp_path / "outputs")
     status = json.loads((folder / "status.json").read_text())
