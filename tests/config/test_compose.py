@@ -1,5 +1,6 @@
 """Composition: every choice is valid, and what is wrong is explained all at once."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,8 @@ def test_all_problems_are_reported_at_once() -> None:
         ("data.prompt.command=[REVIEW] x", "quote"),
         ("model.dropout=1", "below 1"),
         ("optimizer.lr=nan", "finite"),
+        ("trainer.bad_steps=ignore", "one of stop, skip"),
+        ("trainer.spike_factor=1", "above 1"),
         ("seed=-1", "at least 0"),
         ("scale.num_heads=3", "multiple of scale.num_heads=3"),
         ("scale.num_heads=128", "even number"),
@@ -235,6 +238,7 @@ def test_arm_id_ignores_what_cannot_change_numbers() -> None:
         "name=label",
         "trainer.log_every=1",
         "trainer.device=cpu",
+        "trainer.bad_steps=skip",
         "paths.outputs=x",
     ]
     assert arm_id(compose_config(["data=scm", *same]), "corpus") == base
@@ -249,10 +253,22 @@ def test_arm_id_ignores_what_cannot_change_numbers() -> None:
         "optimizer=adamw",
         "schedule=wsd",
         "scale=mini",
+        "trainer.spike_factor=10",
+        "trainer.deterministic=true",
     ],
 )
 def test_arm_id_follows_what_changes_numbers(override: str) -> None:
     assert arm_id(compose_config(["data=scm", override]), "c") != arm_id(compose_config(["data=scm"]), "c")
+
+
+def test_a_later_setting_that_says_what_was_done_before_it_leaves_ids_as_they_were() -> None:
+    """The id is that of the demonstration as it was recorded, before there were such settings."""
+    recorded = json.loads((CONF.parent / "experiments/demo/sweep.json").read_text())["cells"][0]
+    data = json.loads((CONF.parent / "experiments/demo" / recorded["folder"] / "data.json").read_text())
+    config = compose_config([*recorded["overrides"], "trainer.precision=fp32"])
+    assert arm_id(config, data["fingerprint"]) == recorded["id"], (
+        "ids have changed: a new setting needs `absent` and `silent`, or else the demonstration is to be recorded anew"
+    )
 
 
 def test_arm_id_follows_the_corpus() -> None:
@@ -282,6 +298,8 @@ def test_a_stored_config_from_before_a_setting_means_what_was_done_then() -> Non
         del plain["model"]["separation"][knob]
     del plain["model"]["weighting"]
     del plain["data"]["num_pairs"]
+    for knob in ("bad_steps", "spike_factor", "deterministic"):
+        del plain["trainer"][knob]
     assert from_plain(plain) == config
 
 
