@@ -157,6 +157,7 @@ def test_the_usual_settings_of_a_kind_are_what_null_stands_for() -> None:
 def test_conditions_that_need_each_other_are_checked_together() -> None:
     assert "max_epochs" in problems("schedule=reference", "trainer.max_epochs=null", "trainer.max_steps=5")[0]
     assert "IMDB" in problems("data=scm", "protocol=reference")[0]
+    assert "the clock decides" in problems("trainer.deterministic=true", "trainer.max_minutes=5")[0]
     assert "fp16" in problems("trainer.device=cpu", "trainer.precision=fp16")[0]
 
 
