@@ -149,7 +149,6 @@ UNTESTED_ALONE = {
     "sweep/manifest.py": "in sweep/test_sweep",
     "sweep/plan.py": "in sweep/test_sweep",
     "sweep/process.py": "in sweep/test_sweep",
-    "training/loop.py": "in test_session",
     "training/state.py": "in test_session",
 }
 """Module -> where its tests are, when they are not in the test file of its name."""

@@ -13,38 +13,14 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
 
 from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
-from nano_llm.errors import CheckpointError, DataError, NonFiniteError, OutputError
+from nano_llm.errors import CheckpointError, DataError, DivergedError, OutputError
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.session import Session, num_outcomes, run_session
 from nano_llm.training import loop
-from tiny_run import TINY_RUN, Run, only_run
-
-TIMES = {"training_seconds", "tokens_per_second"}
-
-
-def metrics(run_folder: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
-
-
-def weights(run_folder: Path, which: str = "last") -> dict[str, torch.Tensor]:
-    return load_file(run_folder / "checkpoints" / which / "model.safetensors")
-
-
-def assert_equal_runs(one: Path, other: Path) -> None:
-    assert metrics(one) == metrics(other)
-    for which in ("last", "best"):
-        first, second = weights(one, which), weights(other, which)
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-class Killed(BaseException):
-    """Stands for a kill -9: nothing of ours may catch it."""
+from tiny_run import TINY_RUN, Killed, Run, assert_equal_runs, kill_after, metrics, only_run, weights
 
 
 def test_a_run_leaves_every_artefact(run: Run, tmp_path: Path) -> None:
@@ -165,22 +141,10 @@ def test_a_killed_run_resumes_bit_for_bit(
 ) -> None:
     """The cuts lie inside the first and the second epoch; two steps of work are lost each time."""
     run(*overrides, outputs="undisturbed")
-
-    saves = Session.on_save
-    monkeypatch.setattr(
-        Session, "on_save", lambda self, state: saves(self, state) if state.spent.steps <= cut else None
-    )
-    rows = Session.on_step
-
-    def kill(self: Session, state: Any, row: Any, share: float) -> None:
-        rows(self, state, row, share)
-        if state.spent.steps > cut:
-            raise Killed
-
-    monkeypatch.setattr(Session, "on_step", kill)
-    with pytest.raises(Killed):
-        run(*overrides, "trainer.checkpoint_minutes=0", outputs="cut")
-    monkeypatch.undo()
+    with monkeypatch.context() as faulty:
+        kill_after(cut, faulty)
+        with pytest.raises(Killed):
+            run(*overrides, "trainer.checkpoint_minutes=0", outputs="cut")
     run(*overrides, "trainer.checkpoint_minutes=0", outputs="cut")
     assert_equal_runs(only_run(tmp_path / "undisturbed"), only_run(tmp_path / "cut"))
 
@@ -361,7 +325,7 @@ def test_protocol_reference_scores_whole_reviews_for_bits_per_byte(run: Run, tmp
 
 
 def test_a_loss_that_is_not_finite_ends_with_the_step_and_the_last_good_state(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteError, match=r"Step \d+ .*optimizer\.lr"):
+    with pytest.raises(DivergedError, match=r"Step \d+ .*optimizer\.lr"):
         run("optimizer.lr=1e30", "optimizer.grad_clip=null", "trainer.checkpoint_minutes=0", "trainer.log_every=1")
     folder = only_run(tmp_path / "outputs")
     status = json.loads((folder / "status.json").read_text())

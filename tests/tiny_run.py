@@ -1,8 +1,13 @@
 """A run of a second: what tests of whole runs share."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
 
 TINY_RUN = (
     "data=scm",
@@ -31,3 +36,49 @@ def only_run(outputs: Path) -> Path:
     """Return the one run folder below an outputs folder."""
     (found,) = outputs.glob("*/*/seed-*")
     return found
+
+
+TIMES = {"training_seconds", "tokens_per_second"}
+
+
+def metrics(run_folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's metrics without what the clock says."""
+    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def weights(run_folder: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    """Return the weights of a run's checkpoint."""
+    return load_file(run_folder / "checkpoints" / which / "model.safetensors")
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    """Compare two runs bit for bit: their metrics, their last and their best weights."""
+    assert metrics(one) == metrics(other)
+    for which in ("last", "best"):
+        first, second = weights(one, which), weights(other, which)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Killed(BaseException):
+    """Stands for a kill -9: nothing of ours may catch it."""
+
+
+def kill_after(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs save no `last` after a step, and die at their first log row beyond it."""
+    from nano_llm.session import Session
+
+    saves, rows = Session.on_save, Session.on_step
+
+    def save(self: Session, state: Any) -> None:
+        if state.spent.steps <= cut:
+            saves(self, state)
+
+    def kill(self: Session, state: Any, row: Any, share: float) -> None:
+        rows(self, state, row, share)
+        if state.spent.steps > cut:
+            raise Killed
+
+    monkeypatch.setattr(Session, "on_save", save)
+    monkeypatch.setattr(Session, "on_step", kill)

@@ -7,7 +7,7 @@
     ├── CheckpointError    a checkpoint is missing, damaged or of an unknown format
     ├── OutputError        a result cannot be written where it was asked for
     ├── ServingError       a server cannot listen, cannot be reached or refuses
-    └── NonFiniteError     training met a loss or a gradient that is not a number
+    └── DivergedError      training met figures that are not finite, a spike, or a loss scale of nothing
 
 A message says what was given, what was expected, where it came from and what to do.
 """
@@ -47,5 +47,8 @@ class ServingError(NanoLLMError):
     """A server cannot listen, cannot be reached, or refuses what it was asked for."""
 
 
-class NonFiniteError(NanoLLMError):
-    """Training met a loss or a gradient norm that is not a finite number."""
+class DivergedError(NanoLLMError):
+    """Training met what no weights come back from, and was not told to leave it out.
+
+    A loss, a gradient norm, a weight or a validation that is not finite; a spike; a loss scale that has collapsed.
+    """

@@ -21,7 +21,7 @@ from nano_llm.config.schema import Config, Suite, TwoOutcomeConfig
 from nano_llm.data.build import PAIRS
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
 from nano_llm.data.windows import Windows
-from nano_llm.errors import CheckpointError, DataError, NanoLLMError, NonFiniteError
+from nano_llm.errors import CheckpointError, DataError, DivergedError, NanoLLMError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
 from nano_llm.interruption import Interrupted, Interruption
@@ -32,7 +32,7 @@ from nano_llm.tracking.console import ConsoleProgress
 from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.status import read_status, read_summary
 from nano_llm.training.loop import Metrics, Training
-from nano_llm.training.machine import Machine, find_machine
+from nano_llm.training.machine import Machine, explained_refusals, find_machine
 from nano_llm.training.state import State
 
 Summary = dict[str, Any]
@@ -70,9 +70,10 @@ def run_session(config: Config, overrides: Sequence[str], console: Console) -> S
             data = prepare(config.data, config.protocol, num_outcomes(config), cache, folder.say)
             folder.describe(config, overrides, run_id, data.record)
             session = Session(config, run_id, data, machine, folder, console, interruption)
-            reason = session.train()
-            if reason is None:
-                return session.finish()
+            with explained_refusals():
+                reason = session.train()
+                if reason is None:
+                    return session.finish()
         except Interrupted as interrupted:
             reason = interrupted.reason
         except NanoLLMError as error:
@@ -181,8 +182,8 @@ class Session:
         try:
             with self._progress:
                 return self._training.run(self)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error} {self._last_good_state()}") from error
+        except DivergedError as error:
+            raise DivergedError(f"{error} {self._last_good_state()}") from error
         finally:
             self._interruption.patient = False
 
@@ -227,6 +228,10 @@ class Session:
         """Write and show a log row."""
         self._folder.append_metrics({"split": "train", **self._position(), **metrics})
         self._progress.step(state, metrics, share)
+
+    def on_skip(self, state: State, why: str) -> None:
+        """Say which step was skipped, and why."""
+        self._folder.say(f"Step {state.spent.steps} was skipped: it {why}.")
 
     def on_validation(self, state: State, metrics: Metrics, is_best: bool) -> None:
         """Write and show a validation, and keep the weights when they are the best so far."""
@@ -341,6 +346,7 @@ class Session:
             "best_step": best_step,
             "metrics": figures,
             "steps": spent.steps,
+            "skipped_steps": self._training.state.num_skipped,
             "ended_by": self._training.ended_by,
             "tokens": spent.tokens,
             "epochs": self._training.epochs,

@@ -1,5 +1,6 @@
 """Composition: every choice is valid, and what is wrong is explained all at once."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,8 @@ def test_all_problems_are_reported_at_once() -> None:
         ("data.prompt.command=[REVIEW] x", "quote"),
         ("model.dropout=1", "below 1"),
         ("optimizer.lr=nan", "finite"),
+        ("trainer.bad_steps=ignore", "one of stop, skip"),
+        ("trainer.spike_factor=1", "above 1"),
         ("seed=-1", "at least 0"),
         ("scale.num_heads=3", "multiple of scale.num_heads=3"),
         ("scale.num_heads=128", "even number"),
@@ -154,6 +157,7 @@ def test_the_usual_settings_of_a_kind_are_what_null_stands_for() -> None:
 def test_conditions_that_need_each_other_are_checked_together() -> None:
     assert "max_epochs" in problems("schedule=reference", "trainer.max_epochs=null", "trainer.max_steps=5")[0]
     assert "IMDB" in problems("data=scm", "protocol=reference")[0]
+    assert "the clock decides" in problems("trainer.deterministic=true", "trainer.max_minutes=5")[0]
     assert "fp16" in problems("trainer.device=cpu", "trainer.precision=fp16")[0]
 
 
@@ -235,6 +239,7 @@ def test_arm_id_ignores_what_cannot_change_numbers() -> None:
         "name=label",
         "trainer.log_every=1",
         "trainer.device=cpu",
+        "trainer.bad_steps=skip",
         "paths.outputs=x",
     ]
     assert arm_id(compose_config(["data=scm", *same]), "corpus") == base
@@ -249,10 +254,22 @@ def test_arm_id_ignores_what_cannot_change_numbers() -> None:
         "optimizer=adamw",
         "schedule=wsd",
         "scale=mini",
+        "trainer.spike_factor=10",
+        "trainer.deterministic=true",
     ],
 )
 def test_arm_id_follows_what_changes_numbers(override: str) -> None:
     assert arm_id(compose_config(["data=scm", override]), "c") != arm_id(compose_config(["data=scm"]), "c")
+
+
+def test_a_later_setting_that_says_what_was_done_before_it_leaves_ids_as_they_were() -> None:
+    """The id is that of the demonstration as it was recorded, before there were such settings."""
+    recorded = json.loads((CONF.parent / "experiments/demo/sweep.json").read_text())["cells"][0]
+    data = json.loads((CONF.parent / "experiments/demo" / recorded["folder"] / "data.json").read_text())
+    config = compose_config([*recorded["overrides"], "trainer.precision=fp32"])
+    assert arm_id(config, data["fingerprint"]) == recorded["id"], (
+        "ids have changed: a new setting needs `absent` and `silent`, or else the demonstration is to be recorded anew"
+    )
 
 
 def test_arm_id_follows_the_corpus() -> None:
@@ -282,6 +299,8 @@ def test_a_stored_config_from_before_a_setting_means_what_was_done_then() -> Non
         del plain["model"]["separation"][knob]
     del plain["model"]["weighting"]
     del plain["data"]["num_pairs"]
+    for knob in ("bad_steps", "spike_factor", "deterministic"):
+        del plain["trainer"][knob]
     assert from_plain(plain) == config
 
 

@@ -11,11 +11,11 @@ from nano_llm.training.state import State
 FIGURES = {"train_ce": 2.5, "train_js": 0.01, "tokens_per_second": 12345.6, "mfu": 0.31}
 
 
-def shown(*shares: float) -> list[str]:
+def shown(*shares: float, figures: dict[str, float] = FIGURES) -> list[str]:
     stream = io.StringIO()
     with ConsoleProgress(Console(file=stream, width=40), "arm [x]") as progress:
         for i, share in enumerate(shares):
-            progress.step(State(spent=Spent(steps=i, seconds=60.0)), FIGURES, share)
+            progress.step(State(spent=Spent(steps=i, seconds=60.0)), figures, share)
     return stream.getvalue().splitlines()
 
 
@@ -28,6 +28,11 @@ def test_a_line_says_where_training_stands() -> None:
     (line,) = shown(0.25)
     expected = "25% step 0 train_ce 2.5000 js 0.0100 12,346 tokens/s mfu 31.0% left 3m 00s"
     assert " ".join(line.split()) == expected
+
+
+def test_a_line_tells_what_was_skipped_also_where_nothing_else_was_done() -> None:
+    (line,) = shown(0.25, figures={"skipped_steps": 2, "tokens_per_second": 100.0})
+    assert " ".join(line.split()) == "25% step 0 skipped 2 100 tokens/s left 3m 00s"
 
 
 def test_a_validation_names_the_best() -> None:

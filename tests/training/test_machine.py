@@ -1,12 +1,15 @@
 """Choosing a machine: what exists, or a sentence that says what does."""
 
+import os
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Precision
 from nano_llm.errors import ConfigError
-from nano_llm.training.machine import Machine, find_machine
+from nano_llm.training.machine import CUBLAS_WORKSPACE, Machine, explained_refusals, find_machine
 
 
 def test_the_cpu_computes_in_fp32_by_default() -> None:
@@ -38,3 +41,53 @@ def test_a_missing_device_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) ->
 def test_peaks_belong_to_whole_names(name: str, peak: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Machine, "name", property(lambda _: name))
     assert Machine(torch.device("cpu"), Precision.fp32).peak_flops == peak
+
+
+@pytest.fixture
+def determinism(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave torch and the environment as they were."""
+    monkeypatch.setenv(CUBLAS_WORKSPACE, "")
+    monkeypatch.delenv(CUBLAS_WORKSPACE)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
+
+
+@pytest.mark.usefixtures("determinism")
+def test_determinism_is_switched_on_and_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    cuda = ["trainer.device=cuda", "trainer.precision=fp32"]
+    find_machine(compose_config(cuda).trainer)
+    assert CUBLAS_WORKSPACE not in os.environ
+    find_machine(compose_config([*cuda, "trainer.deterministic=true"]).trainer)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert torch.backends.cudnn.deterministic
+    assert os.environ[CUBLAS_WORKSPACE] == ":4096:8"
+    find_machine(compose_config(cuda).trainer)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.deterministic
+
+
+@pytest.mark.usefixtures("determinism")
+def test_what_the_user_chose_for_cublas_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv(CUBLAS_WORKSPACE, ":16:8")
+    chosen = ["trainer.device=cuda", "trainer.precision=fp32", "trainer.deterministic=true"]
+    find_machine(compose_config(chosen).trainer)
+    assert os.environ[CUBLAS_WORKSPACE] == ":16:8"
+
+
+@pytest.mark.usefixtures("determinism")
+def test_an_operation_without_a_deterministic_form_is_refused_by_the_name_of_the_setting() -> None:
+    find_machine(compose_config(["trainer.device=cpu", "trainer.deterministic=true"]).trainer)
+    with (
+        pytest.raises(ConfigError, match=r"trainer\.deterministic=true.*put_ does not have a deterministic"),
+        explained_refusals(),
+    ):
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
+
+
+def test_other_errors_pass_unchanged() -> None:
+    with pytest.raises(RuntimeError, match="shape"), explained_refusals():
+        torch.ones(2, 3) @ torch.ones(2, 3)

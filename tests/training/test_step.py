@@ -58,6 +58,34 @@ def test_every_term_accumulates_over_micro_batches(kind: str) -> None:
     assert uneven == pytest.approx(together, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_step_that_is_not_accepted_changes_neither_weights_nor_moments(optimizer: str) -> None:
+    config = compose_config(["scale=tiny", "model=vanilla", f"optimizer={optimizer}"])
+    torch.manual_seed(0)
+    model = build_language_model(config.model, config.scale, 32, 16)
+    objective, built = Objective(config.model, config.protocol.loss_average), Optimizer(config.optimizer, model)
+    tokens = torch.randint(4, 32, (2, 13))
+    zeros = torch.zeros(2, dtype=torch.long)
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], zeros, zeros, zeros, torch.full((2,), 0.5))
+    told: list[list[float]] = []
+
+    def take(accepted: bool) -> dict[str, torch.Tensor]:
+        def accepts(measured: torch.Tensor) -> bool:
+            told.append(measured.tolist())
+            return accepted
+
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        measured = train_step(model, objective, built, scaler, [batch], 1.0, CPU, accepts)
+        assert measured.tolist() == told[-1], "all was measured before the step was judged"
+        assert all(parameter.grad is None for parameter in built.parameters)
+        return {name: value.clone() for name, value in {**model.state_dict(), **built.tensors()}.items()}
+
+    first, skipped, second = take(True), take(False), take(True)
+    assert all(torch.equal(first[name], skipped[name]) for name in first)
+    assert told[1] == told[2], "the weights that were left alone measure the same"
+    assert sum(not torch.equal(skipped[name], second[name]) for name in first) > len(first) / 2
+
+
 def test_golden_step() -> None:
     """Loss, nats, divergence and gradient norm of one seeded step.
 

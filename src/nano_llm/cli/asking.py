@@ -93,5 +93,6 @@ def open_author(given: argparse.Namespace, num_rows: int = NUM_ROWS) -> "Author"
     from nano_llm.training.machine import find_machine
 
     loaded = checkpoint.load(find_checkpoint(given))
-    machine = find_machine(replace(loaded.config.trainer, device=Device[given.device]))
+    # What is written is drawn anew from its own seed: how the model was trained need not slow it.
+    machine = find_machine(replace(loaded.config.trainer, device=Device[given.device], deterministic=False))
     return Author(loaded, machine.device, num_rows)

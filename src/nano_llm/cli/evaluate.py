@@ -56,7 +56,7 @@ def _assess(place: Place, folder: Path, given: argparse.Namespace) -> Assessed:
     from nano_llm.assessment import assess
     from nano_llm.data.prepare import prepare
     from nano_llm.session import num_outcomes
-    from nano_llm.training.machine import find_machine
+    from nano_llm.training.machine import explained_refusals, find_machine
 
     loaded = checkpoint.load(place.checkpoint)
     config = loaded.config
@@ -65,7 +65,8 @@ def _assess(place: Place, folder: Path, given: argparse.Namespace) -> Assessed:
     cache = Path(config.paths.cache).expanduser()
     data = prepare(data_config, config.protocol, num_outcomes(config), cache, print)
     machine = find_machine(replace(config.trainer, device=Device[given.device]))
-    return assess(loaded, data, machine, Suite[given.suite], folder, wanted=_wanted(given), say=print)
+    with explained_refusals():
+        return assess(loaded, data, machine, Suite[given.suite], folder, wanted=_wanted(given), say=print)
 
 
 def _compare(place: Place, found: Assessed, against: Place, other: Assessed, folder: Path) -> Table:

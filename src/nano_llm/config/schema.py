@@ -21,6 +21,7 @@ def setting(
     below: float | None = None,
     volatile: bool = False,
     absent: Any = MISSING,
+    silent: bool = False,
 ) -> Any:
     """Declare one setting of the schema.
 
@@ -32,6 +33,8 @@ def setting(
         below: The value must be smaller than this.
         volatile: The setting cannot change a run's numbers, so it takes no part in the run's id.
         absent: What a configuration says that was stored before the setting existed; unless given, it is refused.
+        silent: Saying what ``absent`` says takes no part in the run's id either, so that runs from before the setting
+            keep theirs.
     """
     limits = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
     return field(
@@ -41,6 +44,7 @@ def setting(
             "limits": {k: v for k, v in limits.items() if v is not None},
             "volatile": volatile,
             "absent": absent,
+            "silent": silent,
         },
     )
 
@@ -524,6 +528,13 @@ class Precision(Enum):
     fp16 = "fp16"
 
 
+class BadSteps(Enum):
+    """What becomes of a step with a figure that is not finite, or a spike of its gradient."""
+
+    stop = "stop"
+    skip = "skip"
+
+
 class Suite(Enum):
     """How thoroughly a model is evaluated."""
 
@@ -560,6 +571,22 @@ class TrainerConfig:
     )
     eval_batch_size: int = setting("windows in one forward pass of a validation", at_least=1, volatile=True)
     patience: int | None = setting("validations without improvement before stopping; null: never", at_least=1)
+    # Volatile, since what ends under both has the same numbers: under `stop` only a run without bad steps ends. One
+    # that was stopped goes on, from its last good state, under `skip`.
+    bad_steps: BadSteps = setting(
+        "figures not finite, or a spike: stop the run | skip the update, for which each step waits for the device",
+        volatile=True,
+        absent=BadSteps.stop,
+    )
+    spike_factor: float | None = setting(
+        "a gradient norm beyond so many times the median of the latest 128 is a spike, 10 say; null: no watch",
+        above=1,
+        absent=None,
+        silent=True,
+    )
+    deterministic: bool = setting(
+        "refuse operations that need not repeat bit for bit, and their faster forms on CUDA", absent=False, silent=True
+    )
     checkpoint_minutes: float = setting(
         "minutes between saves of `last`; 0: after each step", at_least=0, volatile=True
     )

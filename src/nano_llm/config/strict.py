@@ -233,6 +233,11 @@ def _broken_training_rules(config: schema.Config) -> Iterator[str]:
         yield "schedule.per_epoch=true: steps once an epoch and needs trainer.max_epochs"
     if trainer.precision is schema.Precision.fp16 and trainer.device is schema.Device.cpu:
         yield "trainer.precision=fp16: needs scaled gradients on a GPU; on trainer.device=cpu use fp32 or bf16"
+    if trainer.deterministic and trainer.max_minutes is not None:
+        yield (
+            "trainer.deterministic=true: no two runs take equal steps in trainer.max_minutes: the clock decides; "
+            "budget in max_epochs, max_steps or max_tokens"
+        )
     protocol = config.protocol
     by_bytes = protocol.selection is schema.Selection.val_bpb
     if by_bytes is not (protocol.windows is schema.Windows.covering):

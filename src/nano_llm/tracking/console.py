@@ -52,9 +52,11 @@ class ConsoleProgress:
 
 def describe_training(metrics: Metrics) -> str:
     """Write a log row in a few words."""
-    words = [f"train_ce {metrics['train_ce']:.4f}"]
+    words = [f"train_ce {metrics['train_ce']:.4f}"] if "train_ce" in metrics else []
     if "train_js" in metrics:
         words.append(f"js {metrics['train_js']:.4f}")
+    if "skipped_steps" in metrics:
+        words.append(f"skipped {metrics['skipped_steps']:.0f}")
     words.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")
     if "mfu" in metrics:
         words.append(f"mfu {metrics['mfu']:.1%}")

@@ -22,7 +22,14 @@ PACKAGES = (
     "datasets",
     "transformers",
 )
-VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED", "SLURM_JOB_ID")
+VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "PYTHONHASHSEED",
+    "SLURM_JOB_ID",
+)
 
 
 def environment() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from nano_llm.config.schema import Config
 from nano_llm.data.batches import Batch, Cursor, batches
 from nano_llm.data.windows import Windows
-from nano_llm.errors import NonFiniteError
+from nano_llm.errors import DivergedError
 from nano_llm.objective import Objective
 from nano_llm.training.budget import budget_share, budget_shares
 from nano_llm.training.machine import Machine
 from nano_llm.training.optimizer import Optimizer
 from nano_llm.training.schedule import lr_factor
 from nano_llm.training.state import State, StepFigures
-from nano_llm.training.step import MEASURED, train_step
+from nano_llm.training.step import train_step
+from nano_llm.training.watch import SMALLER_STEPS, Fault, Watch
 
 Metrics = dict[str, float]
 
@@ -29,6 +30,9 @@ class Listener(Protocol):
     def on_step(self, state: State, metrics: Metrics, share: float) -> None:
         """A log row is due; ``share`` is the used share of the budget."""
 
+    def on_skip(self, state: State, why: str) -> None:
+        """The update of the step just spent was left out."""
+
     def on_validation(self, state: State, metrics: Metrics, is_best: bool) -> None:
         """The model was validated; when ``is_best``, its weights are to be kept."""
 
@@ -37,6 +41,16 @@ class Listener(Protocol):
 
     def stop_reason(self) -> str | None:
         """Why to stop after this step, resumable; None to go on."""
+
+
+class _Spent(NamedTuple):
+    """A step whose figures are still on the device."""
+
+    tokens: int
+    seconds: float
+    lr_factor: float
+    skipped: bool
+    measured: Tensor
 
 
 class Training:
@@ -69,9 +83,11 @@ class Training:
         self.optimizer = Optimizer(config.optimizer, model, objective)
         self.scaler = machine.scaler()
         self.state = State()
+        self._watch = Watch(config.trainer, self.scaler)
+        self._fault: Fault | None = None  # of the step at hand, for which it is skipped
         self._validate = validate
         self._flops_per_token = flops_per_token
-        self._unfetched: list[tuple[int, float, float, Tensor]] = []  # tokens, seconds, lr factor, measured
+        self._unfetched: list[_Spent] = []
         trainer = config.trainer
         if trainer.overfit_batches is not None:
             windows = windows.first(trainer.overfit_batches * trainer.batch_size * trainer.num_micro_batches)
@@ -84,7 +100,8 @@ class Training:
             None when training is finished, else the reason why it stopped early and can resume.
 
         Raises:
-            NonFiniteError: A loss or gradient norm was not finite; no state after that step was saved.
+            DivergedError: A step was bad and not to be skipped, or weights or a validation were not finite; no state
+                after that was saved.
         """
         stream = self._batches()
         saved_at = time.monotonic()
@@ -100,11 +117,14 @@ class Training:
             stop = None if finished else listener.stop_reason()
             if finished or stop or time.monotonic() - saved_at >= 60 * self.config.trainer.checkpoint_minutes:
                 self._fetch()
+                self._check_weights()
                 listener.on_save(self.state)
                 saved_at = time.monotonic()
             if finished or stop:
                 return stop
             self._step(stream)
+            if self._fault is not None:
+                self._skip(self._fault, listener)
             if self.state.spent.steps % self.config.trainer.log_every == 0:
                 self._log(listener)
 
@@ -155,7 +175,7 @@ class Training:
         factor = lr_factor(self.config.schedule, spent.steps, self.share, self.config.trainer.max_epochs, state.epoch)
         self.model.train()
         measured = train_step(
-            self.model, self.objective, self.optimizer, self.scaler, micro_batches, factor, self.machine
+            self.model, self.objective, self.optimizer, self.scaler, micro_batches, factor, self.machine, self._accepts
         )
         tokens = sum(batch.num_targets for batch in micro_batches)
         spent.steps += 1
@@ -164,38 +184,63 @@ class Training:
         state.epoch, state.position = cursor.epoch, cursor.position
         seconds = time.perf_counter() - began
         spent.seconds += seconds
-        self._unfetched.append((tokens, seconds, factor, measured))
+        self._unfetched.append(_Spent(tokens, seconds, factor, self._fault is not None, measured))
+
+    def _accepts(self, measured: Tensor) -> bool:
+        """Judge a step before its update where it may be skipped, and wait for the device; else `_fetch` judges it."""
+        if self._watch.may_skip:
+            self._fault = self._watch.judge(self.state, self.state.spent.steps + 1, measured.tolist())
+        return self._fault is None
+
+    def _skip(self, fault: Fault, listener: Listener) -> None:
+        """Count the skipped step, and tell."""
+        scale = f"; the loss scale is now {self.scaler.get_scale():g}" if self.scaler.is_enabled() else ""
+        listener.on_skip(self.state, f"{fault.text}{scale}")
+        self._watch.count_skip(self.state, self.state.spent.steps, fault)
 
     def _fetch(self) -> None:
-        """Bring the measured figures of the steps since the last fetch to the host, and check them.
+        """Bring the measured figures of the steps since the last fetch to the host, and judge those not judged yet.
 
         Raises:
-            NonFiniteError: A loss was not finite, or a gradient norm was not and no loss scale explains it.
+            DivergedError: A step was bad.
         """
         if not self._unfetched:
             return
         began = time.perf_counter()
-        rows = torch.stack([measured for *_, measured in self._unfetched]).tolist()
+        rows = torch.stack([step.measured for step in self._unfetched]).tolist()
         # On a GPU the steps' work is waited for here, not where it was launched.
         waited = (time.perf_counter() - began) / len(rows)
         self.state.spent.seconds += waited * len(rows)
         first = self.state.spent.steps - len(rows) + 1
-        for i, ((tokens, seconds, factor, _), row) in enumerate(zip(self._unfetched, rows, strict=True)):
-            self._check(first + i, row)
-            loss, ce, separation, count, norm = row
-            grad_norm = norm if math.isfinite(norm) else None
-            figures = StepFigures(tokens, seconds + waited, factor, loss, ce, separation, count, grad_norm)
-            self.state.pending.append(figures)
+        for i, (step, row) in enumerate(zip(self._unfetched, rows, strict=True)):
+            if not self._watch.may_skip:
+                self._watch.judge(self.state, first + i, row)
+            loss, ce, separation, count, norm = [0.0] * len(row) if step.skipped else row
+            self.state.pending.append(
+                StepFigures(
+                    step.tokens,
+                    step.seconds + waited,
+                    step.lr_factor,
+                    loss,
+                    ce,
+                    separation,
+                    count,
+                    None if step.skipped else norm,
+                )
+            )
         self._unfetched.clear()
 
-    def _check(self, step: int, row: list[float]) -> None:
-        # fp16 skips a step whose gradient overflows and lowers its scale; only the loss must be finite there.
-        checked = row[:-1] if self.scaler.is_enabled() else row
-        if not all(map(math.isfinite, checked)):
-            named = ", ".join(f"{name} {value:g}" for name, value in zip(MEASURED, row, strict=True))
-            raise NonFiniteError(
-                f"Step {step} met a figure that is not finite ({named}). Lower the learning rate (optimizer.lr), clip "
-                "gradients (optimizer.grad_clip) or raise the precision (trainer.precision=fp32)."
+    def _check_weights(self) -> None:
+        """Make sure that what is about to be kept can be gone on from: a last update may have overflowed unseen.
+
+        Raises:
+            DivergedError: A weight is not finite.
+        """
+        finite = torch.stack([parameter.isfinite().all() for parameter in self.optimizer.parameters])
+        if not finite.all():
+            raise DivergedError(
+                f"Step {self.state.spent.steps} left weights that are not finite. {SMALLER_STEPS}, or raise the "
+                "precision (trainer.precision=fp32)."
             )
 
     def _log(self, listener: Listener) -> None:
@@ -204,35 +249,45 @@ class Training:
         pending = self.state.pending
         if not pending:
             return
-        tokens = sum(step.tokens for step in pending)
-        norms = [step.grad_norm for step in pending if step.grad_norm is not None]
         row: Metrics = {
-            "train_loss": sum(step.loss * step.tokens for step in pending) / tokens,
-            "train_ce": sum(step.ce for step in pending) / tokens,
             "lr": pending[-1].lr_factor * self.config.optimizer.lr,
-            "tokens_per_second": tokens / sum(step.seconds for step in pending),
+            "tokens_per_second": sum(step.tokens for step in pending) / sum(step.seconds for step in pending),
         }
-        if count := sum(step.separation_count for step in pending):
-            row[f"train_{self.objective.kind.name}"] = sum(step.separation for step in pending) / count
-        if norms:
-            row["grad_norm"] = norms[-1]
-        if len(norms) < len(pending):
-            row["skipped_steps"] = len(pending) - len(norms)
+        taken = [step for step in pending if step.grad_norm is not None]
+        if taken:
+            row |= self._averages(taken)
+            self.state.train_ce = row["train_ce"]
+        if len(taken) < len(pending):
+            row["skipped_steps"] = len(pending) - len(taken)
         if self.machine.peak_flops is not None:
             row["mfu"] = self._flops_per_token * row["tokens_per_second"] / self.machine.peak_flops
-        self.state.train_ce = row["train_ce"]
         pending.clear()
         listener.on_step(self.state, row, self.share)
+
+    def _averages(self, taken: list[StepFigures]) -> Metrics:
+        tokens = sum(step.tokens for step in taken)
+        averages = {
+            "train_loss": sum(step.loss * step.tokens for step in taken) / tokens,
+            "train_ce": sum(step.ce for step in taken) / tokens,
+        }
+        if count := sum(step.separation_count for step in taken):
+            averages[f"train_{self.objective.kind.name}"] = sum(step.separation for step in taken) / count
+        if (norm := taken[-1].grad_norm) is not None:
+            averages["grad_norm"] = norm
+        return averages
 
     def _validate_now(self, listener: Listener) -> None:
         """Score the model, keep count of improvement, and tell."""
         self._fetch()
+        self._check_weights()
         self.model.eval()
         metrics = self._validate()
         value = metrics[self.config.protocol.selection.name]
         if not math.isfinite(value):
-            raise NonFiniteError(
-                f"The validation after step {self.state.spent.steps} gave {value}; lower optimizer.lr."
+            # Under trainer.bad_steps=skip too: weights that cannot be scored are not mended by skipping.
+            raise DivergedError(
+                f"The validation after step {self.state.spent.steps} gave {value}. {SMALLER_STEPS}, or raise the "
+                "precision (trainer.precision=fp32)."
             )
         state = self.state
         is_best = state.best_value is None or value < state.best_value

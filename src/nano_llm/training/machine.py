@@ -1,7 +1,9 @@
 """The machine that trains: device, arithmetic, and what its silicon could do at best."""
 
+import os
 import re
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +24,10 @@ PEAK_FLOPS = {
     "RTX 3090": 71e12,
 }
 """Dense bf16 (T4: fp16) matrix peaks in FLOP/s, from the makers' data sheets; others have no MFU."""
+
+
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+"""The variable that makes cuBLAS repeat itself bit for bit."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,43 @@ def find_machine(trainer: TrainerConfig) -> Machine:
         torch.set_num_threads(trainer.num_threads)
     torch.backends.cuda.matmul.allow_tf32 = trainer.tf32
     torch.backends.cudnn.allow_tf32 = trainer.tf32
+    _set_determinism(trainer.deterministic, device)
     return Machine(device, _precision(trainer.precision, device))
+
+
+def _set_determinism(wanted: bool, device: torch.device) -> None:
+    """Have torch choose operations that repeat bit for bit, and refuse those that have no such form.
+
+    That takes in attention: the backward passes of its fused kernels have a deterministic form, which torch then
+    takes (pytorch/pytorch#182551). On the CPU no operation of ours is refused or changed.
+    """
+    if wanted and device.type == "cuda":
+        # cuBLAS reads it when it starts, at the first matrix product of the process: nothing has been computed yet.
+        os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
+    torch.backends.cudnn.deterministic = wanted
+    # Setting it imports the compiler, which takes a second: not for those who do not ask for it.
+    if wanted != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted)
+
+
+@contextmanager
+def explained_refusals() -> Iterator[None]:
+    """Explain what ``trainer.deterministic`` makes torch refuse.
+
+    Raises:
+        ConfigError: An operation has no deterministic form here.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # torch has no class for it; both of its messages (ATen/Context.cpp) name the function that was called.
+        if "use_deterministic_algorithms(True)" not in str(error):
+            raise
+        raise ConfigError(
+            f"trainer.deterministic=true: this run needs an operation that does not repeat bit for bit here. Take "
+            f"trainer.deterministic=false, trainer.device=cpu, or settings that do without it. PyTorch says: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def _device(wanted: Device) -> torch.device:

@@ -42,18 +42,19 @@ class Optimizer:
         limit = float("inf") if self.grad_clip is None else self.grad_clip
         return nn.utils.clip_grad_norm_(self.parameters, limit)
 
-    def step(self, lr_factor: float, scaler: torch.amp.GradScaler) -> None:
-        """Update the parameters from their gradients, then drop the gradients.
+    def step(self, lr_factor: float) -> None:
+        """Update the parameters from their gradients.
 
         Args:
             lr_factor: Share of each group's peak learning rate.
-            scaler: Gradient scaler of fp16; passes through when disabled.
         """
         for group in self._groups():
             group["lr"] = group["peak_lr"] * lr_factor
         for optimizer in self._optimizers:
-            scaler.step(optimizer)
-        scaler.update()
+            optimizer.step()
+
+    def drop_gradients(self) -> None:
+        """Free the gradients, taken or not."""
         for parameter in self.parameters:
             parameter.grad = None
 

@@ -21,7 +21,7 @@ class StepFigures:
     separation_count: float
     """Summands of the term: targets, windows or pairs, as its kind has it; 0 without a term."""
     grad_norm: float | None
-    """Before clipping; None where fp16 overflowed and the step was skipped."""
+    """Before clipping; None where the step was skipped: its other figures of the loss are 0 and enter no average."""
 
 
 @dataclass
@@ -44,6 +44,12 @@ class State:
     best_value: float | None = None
     num_worse: int = 0
     """Validations since the best one."""
+    num_skipped: int = 0
+    """Steps whose update was left out, of all that were spent."""
+    skipped_in_a_row: int = 0
+    """Of these, the ones since the last step that was taken."""
+    recent_norms: list[float] = field(default_factory=list)
+    """Gradient norms of the latest steps taken, the newest last, where spikes are watched for."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON's types."""

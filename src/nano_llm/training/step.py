@@ -1,6 +1,6 @@
 """One optimizer step over its micro-batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,21 @@ def train_step(
     batches: Sequence[Batch],
     lr_factor: float,
     machine: Machine,
+    accepts: Callable[[Tensor], bool] = lambda _: True,
 ) -> Tensor:
     """Take one step in which every target token of all micro-batches weighs the same.
 
     The denominators are counted over all micro-batches before the first forward pass.
+
+    Args:
+        model: What is trained.
+        objective: What is minimised.
+        optimizer: Updates the parameters of both.
+        scaler: Loss scale of fp16; passes through when disabled.
+        batches: The micro-batches.
+        lr_factor: Share of the peak learning rate.
+        machine: Device and arithmetic.
+        accepts: Told what the step has measured before anything is updated; False leaves weights and moments alone.
 
     Returns:
         The values named in `MEASURED`, on the device, shape [5]; fetching them is the caller's synchronisation.
@@ -46,5 +57,8 @@ def train_step(
             measured[2:4] += torch.stack([separation.total, separation.count]).detach()
     optimizer.unscale(scaler)
     measured[4] = optimizer.clip()
-    optimizer.step(lr_factor, scaler)
+    if accepts(measured):
+        optimizer.step(lr_factor)
+    optimizer.drop_gradients()
+    scaler.update()
     return measured
