@@ -7,7 +7,8 @@
     ├── CheckpointError    a checkpoint is missing, damaged or of an unknown format
     ├── OutputError        a result cannot be written where it was asked for
     ├── ServingError       a server cannot listen, cannot be reached or refuses
-    └── NonFiniteError     training met a loss or a gradient that is not a number
+    ├── NonFiniteError     training met a loss or a gradient that is not a number
+    └── GroupError         another process of the same job has failed or gone
 
 A message says what was given, what was expected, where it came from and what to do.
 """
@@ -49,3 +50,7 @@ class ServingError(NanoLLMError):
 
 class NonFiniteError(NanoLLMError):
     """Training met a loss or a gradient norm that is not a finite number."""
+
+
+class GroupError(NanoLLMError):
+    """Another process of a job of several has failed or gone, or cannot be reached."""
