@@ -69,7 +69,7 @@ class Batch:
     def share(self, rank: int, size: int) -> "Batch":
         """Return the rows of one of ``size`` processes; a pair stays together, and there may be no rows at all."""
         ordinary = self._rows(_part(self.num_windows, rank, size))
-        # Counted from the other end: whoever has a window less has a pair more.
+        # Counted from the other end, or the last process would get the odd one of both.
         part = _part(self.num_pairs, size - 1 - rank, size)
         pairs = self.pairs()._rows(slice(2 * part.start, 2 * part.stop))
         tensors = (torch.cat(both) for both in zip(ordinary._tensors(), pairs._tensors(), strict=True))

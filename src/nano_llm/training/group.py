@@ -70,7 +70,10 @@ class Group(Protocol):
         """Return the rows of a batch that are this process's; there may be none."""
 
     def add_up(self, parameters: Sequence[Tensor], measured: Tensor) -> None:
-        """Replace gradients and figures by their sums over all processes; to have no gradient counts as zeros."""
+        """Replace gradients and figures by their sums over all processes.
+
+        A parameter that has no gradient on any process is left without one, as a single process leaves it.
+        """
 
     def first_here(self, make: Callable[[], T]) -> T:
         """Call on one process of each machine, then on the others there: they find the work done."""
@@ -193,7 +196,14 @@ class Together:
         return batch.share(self.place.rank, self.place.size)
 
     def add_up(self, parameters: Sequence[Tensor], measured: Tensor) -> None:
-        """Replace gradients and figures by their sums over all processes, in one go."""
+        """Replace gradients and figures by their sums over all processes, in one go.
+
+        Which parameters have gradients is known to the host and told apart, or it would have to wait for a GPU.
+        """
+        has_gradient = torch.tensor([p.grad is not None for p in parameters], dtype=torch.uint8)
+        with self._explained():
+            dist.all_reduce(has_gradient, dist.ReduceOp.MAX, group=self._control)
+        parameters = [p for p, is_taught in zip(parameters, has_gradient.tolist(), strict=True) if is_taught]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         everything = torch.cat([tensor.flatten() for tensor in (*gradients, measured)])
         with self._explained():
