@@ -87,10 +87,6 @@ class Located(NamedTuple):
     path: Path
 
 
-def _prepare(config: Config, say: Callable[[str], None]) -> PreparedData:
-    return prepare(config.data, config.protocol, num_outcomes(config), Path(config.paths.cache).expanduser(), say)
-
-
 def identify(config: Config, place: Place = SOLE) -> Located:
     """Find out what a run is called and where it lies, without starting anything.
 
@@ -226,6 +222,11 @@ def _train_and_score(
         # The signal may be that of a launcher which has lost another process.
         group.demand_whole()
         return interrupted.reason, None
+
+
+def _prepare(config: Config, say: Callable[[str], None]) -> PreparedData:
+    cache = Path(config.paths.cache).expanduser()
+    return prepare(config.data, config.protocol, num_outcomes(config), cache, say)
 
 
 class Learner:

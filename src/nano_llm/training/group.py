@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -295,9 +296,9 @@ class Together:
             os._exit(GroupError.exit_status)
 
     def _give_sums_up(self) -> None:
-        """Let sums on a GPU return at once: for a process that has gone they would wait for ever."""
+        """Let sums on a GPU return: for a process that has gone they would wait for ever. Does not wait itself."""
         if self._sums is not self._control:
-            self._sums.abort()
+            threading.Thread(target=self._sums.abort, daemon=True).start()
 
 
 @contextlib.contextmanager

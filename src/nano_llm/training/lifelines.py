@@ -70,8 +70,7 @@ class Lifelines:
             with contextlib.suppress(OSError):
                 line.sendall(MARK + words.encode())
                 line.shutdown(socket.SHUT_RDWR)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._thread.join()
         for line in self._lines.values():
             line.close()
 
