@@ -1,5 +1,6 @@
 """Several processes train one model: real ones, two of them, over gloo on the CPU."""
 
+import fcntl
 import json
 import os
 import signal
@@ -115,7 +116,22 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, until: int) -> None:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """Return the outputs of one job of two processes that carries out many runs, one after the other."""
-    folder = tmp_path_factory.mktemp("together")
+    if "PYTEST_XDIST_TESTRUNUID" not in os.environ:
+        folder = tmp_path_factory.mktemp("together")
+        work_together(folder, cache)
+        return folder
+    # All workers of a test run need it, and one is enough to do it.
+    folder = tmp_path_factory.getbasetemp().parent / "together"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            work_together(folder, cache)
+            (folder / "done").touch()
+    return folder
+
+
+def work_together(folder: Path, cache: Path) -> None:
     grown = settings(folder, cache, *PLAIN, outputs="grown")
     with pytest.MonkeyPatch.context() as monkeypatch:
         stop_after(monkeypatch, 5)
@@ -137,7 +153,6 @@ def work(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
         session("cut", *DROPOUT),
     )
     assert [(code, output) for code, output, _ in endings] == [(0, ""), (0, "")], endings
-    return folder
 
 
 def heard(work: Path) -> list[dict[str, Any]]:
