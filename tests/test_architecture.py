@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "data": {"config", "errors", "files"},
     "model": {"config", "errors"},
     "objective": {"config", "data"},
-    "training": {"config", "data", "errors", "objective"},
+    "training": {"config", "data", "errors", "interruption", "objective"},
     "checkpoint": {"config", "data", "errors", "files", "model"},
     "generation": {"checkpoint", "config", "data", "errors", "model"},
     "serving": {"checkpoint", "config", "data", "errors", "files", "generation", "report"},

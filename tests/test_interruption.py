@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -63,3 +65,30 @@ def test_the_handlers_from_before_come_back() -> None:
     with Interruption():
         assert signal.getsignal(signal.SIGINT) != before
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_one_that_takes_a_second_signal_for_an_echo_stays_patient() -> None:
+    with Interruption(heeds_second=False) as interruption:
+        interruption.patient = True
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+        assert interruption.reason == "SIGTERM"
+        interruption.patient = False
+        with pytest.raises(Interrupted):
+            send(signal.SIGINT)
+
+
+def test_ignored_requests_pass_by_outside_of_an_interruption_only() -> None:
+    code = (
+        "import os, signal\n"
+        "from nano_llm.interruption import Interrupted, Interruption, ignore_requests\n"
+        "ignore_requests()\n"
+        "for number in (signal.SIGINT, signal.SIGTERM): os.kill(os.getpid(), number)\n"
+        "try:\n"
+        "    with Interruption(): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except Interrupted: print('heard')\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print('alive')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["heard", "alive"])

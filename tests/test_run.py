@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nano_llm.run import main
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -81,3 +83,38 @@ def test_configuration_travels_inside_an_installed_package(tmp_path: Path) -> No
     assert "did you mean vanilla" in done.stderr
     done = nano_llm("--info", "searchpath", cwd=tmp_path)
     assert "pkg://nano_llm.conf" in done.stdout
+
+
+TORCHRUN = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize("sweep", [["-m"], ["hydra.mode=MULTIRUN"], ["sweep.cell=/somewhere"]])
+def test_a_job_of_several_processes_is_no_sweep(
+    sweep: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["nano_llm.run"])
+    for rank, said in (
+        (0, ["A job of 2 processes (WORLD_SIZE, as set by torchrun) trains one run.", "leave -m out"]),
+        (1, []),
+    ):
+        for name, value in {**TORCHRUN, "RANK": str(rank)}.items():
+            monkeypatch.setenv(name, value)
+        assert main([*sweep, "model=tarnet,vanilla", f"paths.outputs={tmp_path}"]) == 2
+        errors = capsys.readouterr().err
+        assert all(part in errors for part in said)
+        assert bool(errors) is bool(said)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_that_all_processes_meet_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["nano_llm.run"])
+    told = []
+    for rank in (0, 1):
+        for name, value in {**TORCHRUN, "RANK": str(rank)}.items():
+            monkeypatch.setenv(name, value)
+        assert main(["model=tarnet", "trainer.batch_sise=2"]) == 2
+        told.append(capsys.readouterr().err)
+    assert "did you mean batch_size" in told[0]
+    assert told[1] == ""

@@ -7,7 +7,8 @@
     ├── CheckpointError    a checkpoint is missing, damaged or of an unknown format
     ├── OutputError        a result cannot be written where it was asked for
     ├── ServingError       a server cannot listen, cannot be reached or refuses
-    └── DivergedError      training met figures that are not finite, a spike, or a loss scale of nothing
+    ├── DivergedError      training met figures that are not finite, a spike, or a loss scale of nothing
+    └── GroupError         another process of the same job has failed or gone
 
 A message says what was given, what was expected, where it came from and what to do.
 """
@@ -52,3 +53,7 @@ class DivergedError(NanoLLMError):
 
     A loss, a gradient norm, a weight or a validation that is not finite; a spike; a loss scale that has collapsed.
     """
+
+
+class GroupError(NanoLLMError):
+    """Another process of a job of several has failed or gone, or cannot be reached."""

@@ -27,8 +27,14 @@ class Interruption:
     other times, or the second time, it raises `Interrupted` on the spot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, heeds_second: bool = True) -> None:
+        """Prepare to listen.
+
+        Args:
+            heeds_second: Whether a second signal ends patient work; a launcher may pass one on that has come already.
+        """
         self.patient = False
+        self._heeds_second = heeds_second
         self.reason: str | None = None
         self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -42,7 +48,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        again = self.reason is not None
+        again = self.reason is not None and self._heeds_second
         self.reason = signal.Signals(number).name
         if again or not self.patient:
             raise Interrupted(self.reason)
@@ -69,3 +75,9 @@ class Interruption:
         finally:
             self.patient = False
         self.raise_if_requested()
+
+
+def ignore_requests() -> None:
+    """Let SIGINT and SIGTERM pass by outside of every `Interruption`, in a process that others tell when to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -17,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from nano_llm.config.plugins import register_plugins
 from nano_llm.config.register import config_source, register_schemas
 from nano_llm.config.strict import convert
-from nano_llm.errors import ConfigError, NanoLLMError, OutputError
+from nano_llm.errors import ConfigError, GroupError, NanoLLMError, OutputError
+from nano_llm.training.place import SOLE, Place
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,16 +26,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A multirun is a sweep: `nano_llm.sweep` plans it, carries out what is missing and tells all failures at the end.
 
+    Under ``torchrun`` all processes train one model; they meet the same mistakes, and rank 0 tells them.
+
     Returns:
         0 finished, 1 failed, 2 the configuration is wrong, 130 or 143 interrupted and resumable.
     """
     if arguments is not None:
         sys.argv = [sys.argv[0], *arguments]
     failures: list[NanoLLMError] = []
+    place = SOLE
 
     def task(composed: DictConfig) -> None:
         try:
-            _carry_out(composed)
+            _carry_out(composed, place)
         except NanoLLMError as error:
             failures.append(error)
 
@@ -43,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     register_schemas()
     register_plugins()
     try:
+        place = Place.of(os.environ)
+        _demand_single_run(place)
         hydra.main(version_base="1.3", config_path=config_source(), config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
         failures.append(ConfigError(_explanation(error)))
@@ -56,11 +62,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         failures.append(OutputError(f"Cannot use {error.filename}: {error.strerror}; choose another paths.outputs."))
     for failure in failures:
-        print(f"Error: {failure}", file=sys.stderr)
+        if place.rank == 0 or isinstance(failure, GroupError):
+            print(f"Error: {failure}", file=sys.stderr)
     return max((failure.exit_status for failure in failures), default=0)
 
 
-def _carry_out(composed: DictConfig) -> None:
+def _demand_single_run(place: Place) -> None:
+    """Make sure that the processes of a job are not to carry out a sweep, which starts processes of its own.
+
+    Raises:
+        ConfigError: They are.
+    """
+    if place.size == 1:
+        return
+    given = get_args_parser().parse_args(sys.argv[1:])
+    if given.multirun or any(text.startswith(("hydra.mode=MULTIRUN", "sweep.cell=")) for text in given.overrides):
+        raise ConfigError(
+            f"A job of {place.size} processes (WORLD_SIZE, as set by torchrun) trains one run. For a sweep, start "
+            "`nano_llm.run -m` without torchrun; for this run on several devices, leave -m out."
+        )
+
+
+def _carry_out(composed: DictConfig, place: Place) -> None:
     """Check a composed config and carry the run out, or the cell of a sweep that it points to."""
     command = convert(composed)
     if command.sweep.cell is not None:
@@ -74,8 +97,10 @@ def _carry_out(composed: DictConfig) -> None:
     from rich.console import Console
 
     from nano_llm.session import run_session
+    from nano_llm.training.group import joined
 
-    run_session(command.run(), list(HydraConfig.get().overrides.task), Console())
+    with joined(place) as group:
+        run_session(command.run(), list(HydraConfig.get().overrides.task), Console(), group)
 
 
 def _explanation(error: Exception) -> str:

@@ -1,27 +1,32 @@
-"""One session of a run: data, model, objective, training, evaluation, and the folder that keeps them."""
+"""One session of a run: data, model, objective, training, evaluation, and the folder that keeps them.
+
+Of several processes that train one model, rank 0 leads: it holds the folder, prints, scores, and hears signals. The
+others follow: they neither read nor write the folder.
+"""
 
 import math
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from rich.console import Console
 
 from nano_llm import checkpoint
 from nano_llm.assessment import assess
-from nano_llm.checkpoint import TrainingState, build_model
+from nano_llm.checkpoint import Checkpoint, TrainingState, build_model
 from nano_llm.config.identity import arm_id
 from nano_llm.config.schema import Config, Suite, TwoOutcomeConfig
 from nano_llm.data.build import PAIRS
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
 from nano_llm.data.windows import Windows
-from nano_llm.errors import CheckpointError, DataError, DivergedError, NanoLLMError
+from nano_llm.errors import CheckpointError, ConfigError, DataError, DivergedError, NanoLLMError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
 from nano_llm.interruption import Interrupted, Interruption
@@ -31,8 +36,10 @@ from nano_llm.objective import Objective
 from nano_llm.tracking.console import ConsoleProgress
 from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.status import read_status, read_summary
+from nano_llm.training.group import ALONE, Group
 from nano_llm.training.loop import Metrics, Training
 from nano_llm.training.machine import Machine, explained_refusals, find_machine
+from nano_llm.training.place import SOLE, Place
 from nano_llm.training.state import State
 
 Summary = dict[str, Any]
@@ -44,49 +51,30 @@ COVERING = "validation_covering"
 """The windows that score every byte of the validation reviews, where ``validation`` has the reference's."""
 
 
-def run_session(config: Config, overrides: Sequence[str], console: Console) -> Summary | None:
+def run_session(config: Config, overrides: Sequence[str], console: Console, group: Group = ALONE) -> Summary | None:
     """Train a run to its end, or go on where it was left, or report that it is done.
 
+    Args:
+        config: The run.
+        overrides: As typed, to be kept in its folder.
+        console: Shows how it goes.
+        group: The processes that train the model, this one among them.
+
     Returns:
-        The run's summary, as in its summary.json; None when it stopped at ``trainer.session_minutes``.
+        The run's summary, as in its summary.json; None when it stopped at ``trainer.session_minutes``, and on all
+        processes but rank 0.
 
     Raises:
         NanoLLMError: What the user can mend; the run's status says `failed` and why.
         SystemExit: Status 130 or 143 after SIGINT or SIGTERM; the run can resume.
     """
-    config, machine, run_id, path = identify(config)
-    with RunFolder(path, console) as folder, Interruption() as interruption:
-        if (summary := finished_summary(run_id, path)) is not None:
-            console.print("This run is finished already; another seed or setting makes a new one.")
-            console.print("\n".join(summary_lines(summary, path)), highlight=False, markup=False, soft_wrap=True)
-            return summary
-        folder.say(f"Run {path}")
-        if starts_anew(path):
-            folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
-            shutil.rmtree(path / "checkpoints", ignore_errors=True)
-        folder.set_status("running", phase="data")
-        try:
-            cache = Path(config.paths.cache).expanduser()
-            data = prepare(config.data, config.protocol, num_outcomes(config), cache, folder.say)
-            folder.describe(config, overrides, run_id, data.record)
-            session = Session(config, run_id, data, machine, folder, console, interruption)
-            with explained_refusals():
-                reason = session.train()
-                if reason is None:
-                    return session.finish()
-        except Interrupted as interrupted:
-            reason = interrupted.reason
-        except NanoLLMError as error:
-            folder.fail(str(error), details=str(error))
-            raise
-        except Exception as error:
-            folder.fail(f"{type(error).__name__}: {error}", details=traceback.format_exc())
-            raise
-        folder.set_status("stopped", reason=reason)
-        folder.say(f"Stopped ({reason}); the same command goes on from here.")
-    if reason in Signals.__members__:
-        raise SystemExit(128 + Signals[reason].value)
-    return None
+    located = identify(config, group.place)
+    _demand_one_run(located, group)
+    group.use(located.machine.device)
+    if group.place.rank:
+        _follow(located, group)
+        return None
+    return _lead(located, overrides, console, group)
 
 
 class Located(NamedTuple):
@@ -99,14 +87,19 @@ class Located(NamedTuple):
     path: Path
 
 
-def identify(config: Config) -> Located:
+def identify(config: Config, place: Place = SOLE) -> Located:
     """Find out what a run is called and where it lies, without starting anything.
+
+    Args:
+        config: The run. How many processes train it is no part of its identity: that changes figures by rounding and
+            by the draws of dropout only.
+        place: Of this process among them.
 
     Raises:
         ConfigError: The machine lacks what ``trainer`` asks for.
         DataError: A local corpus or prepared folder is missing or unfit.
     """
-    machine = find_machine(config.trainer)
+    machine = find_machine(config.trainer, place)
     # What ``auto`` stands for here changes the numbers, so it belongs to the run's identity.
     config = replace(config, trainer=replace(config.trainer, precision=machine.precision))
     run_id = arm_id(config, fingerprint(config.data, config.protocol, num_outcomes(config)))
@@ -132,8 +125,205 @@ def starts_anew(path: Path) -> bool:
     return read_status(path).state == "finished" and not checkpoint.exists(path / "checkpoints/best")
 
 
+def _demand_one_run(located: Located, group: Group) -> None:
+    """Make sure that all processes of a group are to train one model, and that there is work for each.
+
+    Raises:
+        ConfigError: They are not, or there is not.
+    """
+    batch_size, size = located.config.trainer.batch_size, group.place.size
+    if batch_size < size:
+        raise ConfigError(
+            f"trainer.batch_size={batch_size}: is shared out over all processes, and {size} of them have less than a "
+            f"window each. Take at least trainer.batch_size={size}, or start fewer processes (--nproc-per-node)."
+        )
+    mine = [located.run_id, located.machine.device.type]
+    leaders = group.told(lambda: mine)
+    if mine != leaders:
+        raise ConfigError(
+            f"Rank {group.place.rank} would train {' on '.join(mine)}, rank 0 {' on '.join(leaders)}. All processes "
+            "need the same command, the same version of nano_llm, the same data and the same kind of device."
+        )
+
+
+def _follow(located: Located, group: Group) -> None:
+    """Train beside rank 0 until it says that training is over; write nothing, say nothing.
+
+    Raises:
+        SystemExit: As for rank 0.
+    """
+    config, machine, _, _ = located
+    is_finished = group.told(lambda: False)  # what rank 0 says
+    if is_finished:
+        return
+    data = group.first_here(lambda: _prepare(config, lambda _: None))
+    learner = Learner(config, data, machine, group, validate=dict)
+    learner.take_up(None)
+    try:
+        with explained_refusals():
+            reason = learner.training.run(Follower(learner))
+    except Interrupted as interrupted:
+        reason = interrupted.reason
+    if reason is not None and reason in Signals.__members__:
+        raise SystemExit(128 + Signals[reason].value)
+
+
+def _lead(located: Located, overrides: Sequence[str], console: Console, group: Group) -> Summary | None:
+    """Carry a run out, alone or for all processes of a group."""
+    _, _, run_id, path = located
+    with RunFolder(path, console) as folder, Interruption(heeds_second=group.place.size == 1) as interruption:
+        summary = finished_summary(run_id, path)
+        group.told(lambda: summary is not None)
+        if summary is not None:
+            console.print("This run is finished already; another seed or setting makes a new one.")
+            console.print("\n".join(summary_lines(summary, path)), highlight=False, markup=False, soft_wrap=True)
+            return summary
+        folder.say(f"Run {path}")
+        if starts_anew(path):
+            folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
+            shutil.rmtree(path / "checkpoints", ignore_errors=True)
+        folder.set_status("running", phase="data")
+        try:
+            reason, summary = _train_and_score(located, overrides, console, folder, interruption, group)
+        except NanoLLMError as error:
+            # A launcher asks those that are left to end; they say first why.
+            interruption.patient = True
+            folder.fail(str(error), details=str(error))
+            raise
+        except Exception as error:
+            interruption.patient = True
+            folder.fail(f"{type(error).__name__}: {error}", details=traceback.format_exc())
+            raise
+        if reason is None:
+            return summary
+        folder.set_status("stopped", reason=reason)
+        folder.say(f"Stopped ({reason}); the same command goes on from here.")
+    if reason in Signals.__members__:
+        raise SystemExit(128 + Signals[reason].value)
+    return None
+
+
+def _train_and_score(
+    located: Located,
+    overrides: Sequence[str],
+    console: Console,
+    folder: RunFolder,
+    interruption: Interruption,
+    group: Group,
+) -> tuple[str | None, Summary | None]:
+    """Return why the run stopped early, or None and its summary."""
+    config, machine, run_id, _ = located
+    try:
+        data = group.first_here(lambda: _prepare(config, folder.say))
+        folder.describe(config, overrides, run_id, data.record, group.place.size)
+        session = Session(config, run_id, data, machine, folder, console, interruption, group)
+        with explained_refusals():
+            reason = session.train()
+            return (None, session.finish()) if reason is None else (reason, None)
+    except Interrupted as interrupted:
+        # The signal may be that of a launcher which has lost another process.
+        group.demand_whole()
+        return interrupted.reason, None
+
+
+def _prepare(config: Config, say: Callable[[str], None]) -> PreparedData:
+    cache = Path(config.paths.cache).expanduser()
+    return prepare(config.data, config.protocol, num_outcomes(config), cache, say)
+
+
+class Learner:
+    """Model, objective and training of one run in this process, the same on all processes of a group."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: PreparedData,
+        machine: Machine,
+        group: Group,
+        validate: Callable[[], Metrics],
+    ) -> None:
+        """Build everything, with the initial values of the seed.
+
+        Args:
+            config: The run.
+            data: What it learns from.
+            machine: Device and arithmetic.
+            group: The processes that train the model.
+            validate: Scores the model; asked on rank 0 only.
+        """
+        self._config, self._machine, self._group = config, machine, group
+        torch.manual_seed(config.seed)
+        self.model = build_model(config, data.tokenizer.vocab_size).to(machine.device)
+        self.objective = Objective(config.model, config.protocol.loss_average).to(machine.device)
+        if config.trainer.compile:
+            self.model.compile()
+        self.training = Training(
+            config,
+            self.model,
+            self.objective,
+            data.windows["train"],
+            _pairs(config, data, self.objective),
+            machine,
+            validate=validate,
+            flops_per_token=3
+            * forward_flops_per_token(self.model, config.data.window_length, factual=not self.objective.reads_both),
+            group=group,
+        )
+
+    def take_up(self, stored: Checkpoint | None) -> None:
+        """Go on from a checkpoint that rank 0 has read; None there: from the beginning."""
+        rank = self._group.place.rank
+        tensors: dict[str, torch.Tensor] = {}
+        training = None if stored is None else stored.training
+        values = self._group.told(lambda: None if training is None else training.values)
+        if values is not None:
+            if stored is not None and training is not None:
+                tensors = _prefixed("model.", stored.weights) | training.tensors
+            tensors = self._group.handed_out(tensors)
+            self.model.load_state_dict(_without_prefix("model.", tensors))
+            self.objective.load_state_dict(_without_prefix("objective.", tensors))
+            self.training.restore(values, _without_prefix("optimizer.", tensors))
+        if random := _without_prefix(_random_prefix(rank), tensors):
+            checkpoint.set_random_state(random, self._machine.device)
+        elif rank:
+            # The generator of rank 0 goes on as that of a single process would; each other rank has one of its own.
+            torch.manual_seed(_derived_seed(self._config.seed, rank, self.training.state.spent.steps))
+
+    def state(self) -> TrainingState:
+        """Return everything that resuming needs; all processes ask for it, and rank 0 gets it whole."""
+        values, optimizer = self.training.snapshot()
+        tensors = _prefixed("optimizer.", optimizer) | _prefixed("objective.", self.objective.state_dict())
+        for rank, random in enumerate(self._group.collected(checkpoint.random_state(self._machine.device))):
+            tensors |= _prefixed(_random_prefix(rank), random)
+        return TrainingState(values, tensors)
+
+
+class Follower:
+    """Hears the loop of a process that is not rank 0: it gives what rank 0 saves, and keeps nothing."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+
+    def on_step(self, state: State, metrics: Metrics, share: float) -> None:
+        """Rank 0 writes and shows the same row."""
+
+    def on_skip(self, state: State, why: str) -> None:
+        """Rank 0 says so."""
+
+    def on_validation(self, state: State, metrics: Metrics, is_best: bool) -> None:
+        """Rank 0 has scored the model, and keeps the weights."""
+
+    def on_save(self, state: State) -> None:
+        """Give the random state of this process to rank 0."""
+        self._learner.state()
+
+    def stop_reason(self) -> str | None:
+        """Have none; rank 0 is asked."""
+        return None
+
+
 class Session:
-    """Model, training and scoring of one run in this process; hears the loop and keeps what it tells."""
+    """Training and scoring of one run; hears the loop and keeps what it tells."""
 
     def __init__(
         self,
@@ -144,34 +334,21 @@ class Session:
         folder: RunFolder,
         console: Console,
         interruption: Interruption,
+        group: Group,
     ) -> None:
         self._config, self._run_id, self._data, self._machine = config, run_id, data, machine
-        self._folder, self._interruption = folder, interruption
+        self._folder, self._interruption, self._group = folder, interruption, group
         self._began = time.monotonic()
         self._last, self._best = folder.path / "checkpoints/last", folder.path / "checkpoints/best"
         self._progress = ConsoleProgress(console, config.name)
-        torch.manual_seed(config.seed)
-        self._model = build_model(config, data.tokenizer.vocab_size).to(machine.device)
-        self._objective = Objective(config.model, config.protocol.loss_average).to(machine.device)
-        if config.trainer.compile:
-            self._model.compile()
-        self._training = Training(
-            config,
-            self._model,
-            self._objective,
-            data.windows["train"],
-            self._pairs(),
-            machine,
-            validate=self._validate,
-            flops_per_token=3
-            * forward_flops_per_token(self._model, config.data.window_length, factual=not self._objective.reads_both),
-        )
-        if checkpoint.exists(self._last):
-            self._restore()
+        self._learner = Learner(config, data, machine, group, self._validate)
+        self._model, self._objective = self._learner.model, self._learner.objective
+        self._training = self._learner.training
+        self._take_up()
         folder.open_metrics(self._training.state.spent.steps)
         folder.say(
             f"{num_parameters(self._model):,} parameters, {len(data.windows['train']):,} training windows, "
-            f"{machine.name}, {machine.precision.name}"
+            f"{group.place.size} x {machine.name}, {machine.precision.name}"
         )
 
     # ------------------------------------------------------------------------------------- stages
@@ -242,14 +419,15 @@ class Session:
 
     def on_save(self, state: State) -> None:
         """Keep everything that resuming needs."""
-        values, optimizer = self._training.snapshot()
-        random = checkpoint.random_state(self._machine.device)
-        tensors = _prefixed("optimizer.", optimizer) | _prefixed("random.", random)
-        tensors |= _prefixed("objective.", self._objective.state_dict())
-        self._save(self._last, {"step": state.spent.steps}, TrainingState(values, tensors))
+        self._save(self._last, {"step": state.spent.steps}, self._learner.state())
 
     def stop_reason(self) -> str | None:
-        """Stop on a signal, or when the session's time is over."""
+        """Stop on a signal, or when the session's time is over.
+
+        Raises:
+            GroupError: Another process has failed; a launcher sends a signal then, too.
+        """
+        self._group.demand_whole()
         self._folder.beat("training", **self._position())
         limit = self._config.trainer.session_minutes
         if limit is not None and time.monotonic() - self._began >= 60 * limit:
@@ -258,36 +436,19 @@ class Session:
 
     # ------------------------------------------------------------------------------------ helpers
 
-    def _pairs(self) -> Windows | None:
-        """The minimal pairs that training needs, if its objective reads them."""
-        if not self._objective.reads_pairs:
-            return None
-        if PAIRS not in self._data.windows:
-            raise DataError(
-                f"model.separation.kind=cad_pairs learns from minimal pairs, and data={self._config.data.name} has "
-                "none. Set data.num_pairs above 0 (data=imdb needs data.cad too), or take another kind."
-            )
-        return self._data.windows[PAIRS]
-
-    def _restore(self) -> None:
-        """Go on from the `last` checkpoint."""
+    def _take_up(self) -> None:
+        """Go on from the `last` checkpoint, if there is one."""
+        if not checkpoint.exists(self._last):
+            self._learner.take_up(None)
+            return
         loaded = checkpoint.load(self._last)
         if loaded.training is None:
             raise CheckpointError(f"The checkpoint {self._last} holds no training state; delete it to start anew.")
-        self._model.load_state_dict(loaded.weights)
-        self._objective.load_state_dict(_without_prefix("objective.", loaded.training.tensors))
-        tensors = loaded.training.tensors
-        self._training.restore(loaded.training.values, _without_prefix("optimizer.", tensors))
-        checkpoint.set_random_state(_without_prefix("random.", tensors), self._machine.device)
+        self._learner.take_up(loaded)
         self._folder.say(f"Resuming after step {self._training.state.spent.steps}")
 
     def _validate(self) -> Metrics:
-        try:
-            scored = self._score(self._model, "validation", self._config.trainer.eval_reviews)
-        except Interrupted:
-            # A validation changes nothing, so the state is as good as before it.
-            self.on_save(self._training.state)
-            raise
+        scored = self._score(self._model, "validation", self._config.trainer.eval_reviews)
         figures = scored.metrics("val")
         if COVERING in self._data.windows:
             # Windows of the reference lose tails, so their nats are not those of all the bytes.
@@ -313,7 +474,8 @@ class Session:
         )
 
     def _between_batches(self) -> None:
-        """Keep the heartbeat while scoring, and let a signal through."""
+        """Keep the heartbeat while scoring, and let a signal or the failure of another process through."""
+        self._group.demand_whole()
         self._folder.beat("evaluation", **self._position())
         self._interruption.raise_if_requested()
 
@@ -353,6 +515,7 @@ class Session:
             "training_seconds": spent.seconds,
             "tokens_per_second": spent.tokens / spent.seconds,
             "device": self._machine.name,
+            "num_processes": self._group.place.size,
         }
 
 
@@ -365,6 +528,27 @@ def summary_lines(summary: Summary, path: Path) -> list[str]:
         f"({summary['tokens_per_second']:,.0f} tokens/s), ended by trainer.{summary['ended_by']}",
         f"Everything is in {path}",
     ]
+
+
+def _pairs(config: Config, data: PreparedData, objective: Objective) -> Windows | None:
+    """Return the minimal pairs that training needs, if its objective reads them."""
+    if not objective.reads_pairs:
+        return None
+    if PAIRS not in data.windows:
+        raise DataError(
+            f"model.separation.kind=cad_pairs learns from minimal pairs, and data={config.data.name} has "
+            "none. Set data.num_pairs above 0 (data=imdb needs data.cad too), or take another kind."
+        )
+    return data.windows[PAIRS]
+
+
+def _random_prefix(rank: int) -> str:
+    """Name the random state of a rank in a checkpoint; a single process has that of rank 0."""
+    return f"random.{rank}." if rank else "random."
+
+
+def _derived_seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
 def _prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -159,3 +159,20 @@ def test_evaluation_takes_all_windows_of_the_reviews_asked_for() -> None:
     assert sum(batch.num_targets for batch in everything) == windows.num_targets
     widths = [batch.inputs_BT.shape[1] for batch in everything]
     assert widths == sorted(widths, reverse=True)
+
+
+@pytest.mark.parametrize("num_pairs", [0, 1, 3])
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_shares_hold_every_row_once_and_keep_pairs_together(size: int, num_pairs: int) -> None:
+    windows = make_windows([3, 8, 5, 6, 2, 4, 7] + [4, 5] * num_pairs)
+    whole = replace(cut(windows, np.arange(len(windows))), num_pairs=num_pairs)
+    shares = [whole.share(rank, size) for rank in range(size)]
+    for name in TENSORS:
+        ordinary = torch.cat([getattr(share.ordinary(), name) for share in shares])
+        pairs = torch.cat([getattr(share.pairs(), name) for share in reversed(shares)])
+        assert torch.equal(ordinary, getattr(whole.ordinary(), name))
+        assert torch.equal(pairs, getattr(whole.pairs(), name))
+    for share in shares:
+        assert torch.equal(share.pairs().treatment_B, torch.arange(2 * share.num_pairs) % 2 ^ 1)
+    for sizes in ([share.num_windows for share in shares], [share.num_pairs for share in shares]):
+        assert max(sizes) - min(sizes) <= 1

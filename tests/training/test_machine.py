@@ -10,6 +10,7 @@ from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Precision
 from nano_llm.errors import ConfigError
 from nano_llm.training.machine import CUBLAS_WORKSPACE, Machine, explained_refusals, find_machine
+from nano_llm.training.place import Place
 
 
 def test_the_cpu_computes_in_fp32_by_default() -> None:
@@ -29,6 +30,27 @@ def test_a_missing_device_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"trainer\.device=cuda.*available here: .*cpu"):
         find_machine(compose_config(["trainer.device=cuda"]).trainer)
+
+
+def test_each_process_of_a_machine_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    trainer = compose_config(["trainer.device=cuda", "trainer.precision=fp32"]).trainer
+    assert find_machine(trainer, Place(rank=5, size=8, local_rank=1)).device == torch.device("cuda", 1)
+    assert find_machine(trainer).device == torch.device("cuda")
+    assert chosen == [1]
+    with pytest.raises(ConfigError, match=r"Process 2 of this machine.*2 can be seen.*--nproc-per-node"):
+        find_machine(trainer, Place(rank=2, size=3, local_rank=2))
+
+
+def test_several_processes_do_not_share_an_apple_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    trainer = compose_config(["trainer.device=mps", "trainer.precision=fp32"]).trainer
+    assert find_machine(trainer).device.type == "mps"
+    with pytest.raises(ConfigError, match=r"trainer\.device=mps.*trainer\.device=cpu"):
+        find_machine(trainer, Place(0, 2, 0))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """One step: micro-batches weigh tokens equally; figures are sums."""
 
+from collections.abc import Sequence
+from functools import cache
+
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from nano_llm.config.schema import Precision
 from nano_llm.data.batches import IGNORE, Batch
 from nano_llm.model.language_model import build_language_model
 from nano_llm.objective import Objective
+from nano_llm.training.group import Alone
 from nano_llm.training.machine import Machine
 from nano_llm.training.optimizer import Optimizer
 from nano_llm.training.step import train_step
@@ -75,7 +79,7 @@ def test_a_step_that_is_not_accepted_changes_neither_weights_nor_moments(optimiz
             return accepted
 
         scaler = torch.amp.GradScaler("cpu", enabled=False)
-        measured = train_step(model, objective, built, scaler, [batch], 1.0, CPU, accepts)
+        measured = train_step(model, objective, built, scaler, [batch], 1.0, CPU, accepts=accepts)
         assert measured.tolist() == told[-1], "all was measured before the step was judged"
         assert all(parameter.grad is None for parameter in built.parameters)
         return {name: value.clone() for name, value in {**model.state_dict(), **built.tensors()}.items()}
@@ -84,6 +88,80 @@ def test_a_step_that_is_not_accepted_changes_neither_weights_nor_moments(optimiz
     assert all(torch.equal(first[name], skipped[name]) for name in first)
     assert told[1] == told[2], "the weights that were left alone measure the same"
     assert sum(not torch.equal(skipped[name], second[name]) for name in first) > len(first) / 2
+
+
+composed = cache(lambda *overrides: compose_config(list(overrides)))
+
+
+class Part(Alone):
+    """A process of a group whose processes take turns: each adds to what those before it have summed up."""
+
+    def __init__(self, rank: int, size: int, before: list[torch.Tensor]) -> None:
+        self.rank, self.size, self.summed = rank, size, before
+
+    def share(self, batch: Batch) -> Batch:
+        return batch.share(self.rank, self.size)
+
+    def add_up(self, parameters: Sequence[torch.Tensor], measured: torch.Tensor) -> None:
+        mine = [*(torch.zeros_like(p) if p.grad is None else p.grad for p in parameters), measured.clone()]
+        self.summed = [a + b for a, b in zip(mine, self.summed, strict=True)] if self.summed else mine
+        for parameter, gradient in zip(parameters, self.summed, strict=False):
+            parameter.grad = gradient.clone()
+        measured.copy_(self.summed[-1])
+
+
+def step_of_a_group(size: int, *overrides: str, num_pairs: int = 0) -> tuple[list[float], torch.Tensor]:
+    """Take one step over two micro-batches as the last of so many processes, whose sums are complete.
+
+    Returns:
+        Figures and gradient.
+    """
+    config = composed("scale=tiny", "model.dropout=0", *overrides)
+    generator = torch.Generator().manual_seed(1)
+    micro_batches = []
+    for num_rows in (7, 4):
+        rows = num_rows + 2 * num_pairs
+        tokens = torch.randint(4, 32, (rows, 13), generator=generator)
+        targets = tokens[:, 1:].clone()
+        for row in range(rows):
+            targets[row, row + 2 :] = IGNORE
+        treatment = torch.cat([torch.arange(num_rows) % 2, torch.arange(2 * num_pairs) % 2])
+        ones = torch.ones(rows, dtype=torch.long)
+        propensity = torch.rand(rows, generator=generator) * 0.8 + 0.1
+        micro_batches.append(Batch(tokens[:, :-1], targets, treatment, 2 * ones, ones, propensity, num_pairs=num_pairs))
+    summed: list[torch.Tensor] = []
+    for rank in range(size):
+        torch.manual_seed(0)
+        model = build_language_model(config.model, config.scale, 32, 16)
+        objective = Objective(config.model, config.protocol.loss_average)
+        optimizer = Optimizer(config.optimizer, model, objective)
+        part = Part(rank, size, summed)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        measured = train_step(model, objective, optimizer, scaler, micro_batches, 1.0, CPU, part)
+        summed = part.summed
+    return measured.tolist(), torch.cat([gradient.flatten() for gradient in summed[:-1]])
+
+
+@pytest.mark.parametrize(
+    ("num_pairs", "overrides"),
+    [
+        (0, ["model=vanilla"]),
+        (0, ["model=tarnet", "model.separation.weight=0"]),
+        (0, ["model=tarnet_ipw"]),
+        (0, ["model=tarnet_ipw", "protocol.loss_average=row"]),
+        (3, ["model=tarnet", "model/separation=cad_pairs"]),
+        (3, ["model=tarnet", "model/separation=cad_pairs", "protocol.loss_average=row"]),
+        *((0, ["model=tarnet", f"model/separation={kind}", f"protocol.loss_average={average}"])
+          for kind in ("js", "posterior_js", "bayes", "margin", "unlikelihood") for average in ("token", "row")),
+    ],
+)  # fmt: skip
+def test_the_shares_of_a_group_add_up_to_the_step_of_one_process(num_pairs: int, overrides: list[str]) -> None:
+    """The loss is a sum over rows over counts of the whole step; with 9 processes some have no row at all."""
+    figures, gradient = step_of_a_group(1, *overrides, num_pairs=num_pairs)
+    for size in (2, 9):
+        summed, gradient_summed = step_of_a_group(size, *overrides, num_pairs=num_pairs)
+        assert summed == pytest.approx(figures, rel=1e-5, abs=1e-6)
+        torch.testing.assert_close(gradient_summed, gradient, atol=1e-6, rtol=1e-5)
 
 
 def test_golden_step() -> None:

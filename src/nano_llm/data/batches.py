@@ -66,6 +66,15 @@ class Batch:
         """Return the rows that belong to pairs, as ordinary ones: negative and positive in turn."""
         return self._rows(slice(self.num_windows, None))
 
+    def share(self, rank: int, size: int) -> "Batch":
+        """Return the rows of one of ``size`` processes; a pair stays together, and there may be no rows at all."""
+        ordinary = self._rows(_part(self.num_windows, rank, size))
+        # Counted from the other end, or the last process would get the odd one of both.
+        part = _part(self.num_pairs, size - 1 - rank, size)
+        pairs = self.pairs()._rows(slice(2 * part.start, 2 * part.stop))
+        tensors = (torch.cat(both) for both in zip(ordinary._tensors(), pairs._tensors(), strict=True))
+        return Batch(*tensors, num_pairs=part.stop - part.start)
+
     def _rows(self, rows: slice) -> "Batch":
         return Batch(*(tensor[rows] for tensor in self._tensors()))
 
@@ -193,6 +202,11 @@ def review_batches(windows: Windows, batch_size: int, reviews: IntArray | None =
     rows = rows[np.argsort(-windows.length_W[rows], kind="stable")]
     for first in range(0, len(rows), batch_size):
         yield cut(windows, rows[first : first + batch_size])
+
+
+def _part(number: int, rank: int, size: int) -> slice:
+    """Return one of ``size`` parts of so many things; they differ by one at most."""
+    return slice(number * rank // size, number * (rank + 1) // size)
 
 
 def _tensor(values: IntArray) -> Tensor:

@@ -115,12 +115,14 @@ class RunFolder:
             self.set_status("failed", error=message)
             self.log(details)
 
-    def describe(self, config: Config, overrides: Sequence[str], run_id: str, data: dict[str, Any]) -> None:
-        """Write down what is run, on what, from what."""
+    def describe(
+        self, config: Config, overrides: Sequence[str], run_id: str, data: dict[str, Any], num_processes: int = 1
+    ) -> None:
+        """Write down what is run, on what, from what, by how many processes."""
         plain = {"id": run_id, **to_plain(config)}
         write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
         write_text(self.path / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
-        write_json(self.path / "environment.json", environment())
+        write_json(self.path / "environment.json", {**environment(), "num_processes": num_processes})
         write_json(self.path / "data.json", data)
 
     def open_metrics(self, last_step: int) -> None:

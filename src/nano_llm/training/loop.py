@@ -12,8 +12,10 @@ from nano_llm.config.schema import Config
 from nano_llm.data.batches import Batch, Cursor, batches
 from nano_llm.data.windows import Windows
 from nano_llm.errors import DivergedError
+from nano_llm.interruption import Interrupted
 from nano_llm.objective import Objective
 from nano_llm.training.budget import budget_share, budget_shares
+from nano_llm.training.group import ALONE, Group
 from nano_llm.training.machine import Machine
 from nano_llm.training.optimizer import Optimizer
 from nano_llm.training.schedule import lr_factor
@@ -40,7 +42,7 @@ class Listener(Protocol):
         """The state is to be kept so that training can resume from here."""
 
     def stop_reason(self) -> str | None:
-        """Why to stop after this step, resumable; None to go on."""
+        """Why to stop after this step, resumable; None to go on. Rank 0 of a group is asked for all."""
 
 
 class _Spent(NamedTuple):
@@ -54,7 +56,10 @@ class _Spent(NamedTuple):
 
 
 class Training:
-    """Model, optimizer and position of one run, and the loop over them."""
+    """Model, optimizer and position of one run, and the loop over them.
+
+    Weights, optimizer and `state` are the same on all processes of a group at all times.
+    """
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class Training:
         machine: Machine,
         validate: Callable[[], Metrics],
         flops_per_token: float,
+        group: Group = ALONE,
     ) -> None:
         """Prepare to train.
 
@@ -76,8 +82,10 @@ class Training:
             windows: Training windows.
             pairs: Windows of minimal pairs that batches are to carry; None: none.
             machine: Device and arithmetic.
-            validate: Scores the model; must contain the figure named by ``protocol.selection``.
+            validate: Scores the model; must contain the figure named by ``protocol.selection``. Rank 0 of a group
+                does so for all.
             flops_per_token: Of one forward and backward pass, for the utilisation figure.
+            group: The processes that train the model, this one among them.
         """
         self.config, self.model, self.objective, self.machine = config, model, objective, machine
         self.optimizer = Optimizer(config.optimizer, model, objective)
@@ -87,6 +95,8 @@ class Training:
         self._fault: Fault | None = None  # of the step at hand, for which it is skipped
         self._validate = validate
         self._flops_per_token = flops_per_token
+        self._group = group
+        self._saved_at = time.monotonic()
         self._unfetched: list[_Spent] = []
         trainer = config.trainer
         if trainer.overfit_batches is not None:
@@ -104,7 +114,7 @@ class Training:
                 after that was saved.
         """
         stream = self._batches()
-        saved_at = time.monotonic()
+        self._saved_at = time.monotonic()
         while True:
             finished = self.share >= 1 or self._out_of_patience
             if finished:
@@ -114,12 +124,12 @@ class Training:
                 if self._out_of_patience and not finished:
                     finished = True
                     self._log(listener)
-            stop = None if finished else listener.stop_reason()
-            if finished or stop or time.monotonic() - saved_at >= 60 * self.config.trainer.checkpoint_minutes:
+            stop, save_due = (None, True) if finished else self._group.told(lambda: self._orders(listener))
+            if stop or save_due:
                 self._fetch()
                 self._check_weights()
                 listener.on_save(self.state)
-                saved_at = time.monotonic()
+                self._saved_at = time.monotonic()
             if finished or stop:
                 return stop
             self._step(stream)
@@ -127,6 +137,11 @@ class Training:
                 self._skip(self._fault, listener)
             if self.state.spent.steps % self.config.trainer.log_every == 0:
                 self._log(listener)
+
+    def _orders(self, listener: Listener) -> tuple[str | None, bool]:
+        """Return why to stop, if there is a reason, and whether to save: what hangs on one process's clock and ears."""
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return listener.stop_reason(), minutes >= self.config.trainer.checkpoint_minutes
 
     @property
     def share(self) -> float:
@@ -175,14 +190,22 @@ class Training:
         factor = lr_factor(self.config.schedule, spent.steps, self.share, self.config.trainer.max_epochs, state.epoch)
         self.model.train()
         measured = train_step(
-            self.model, self.objective, self.optimizer, self.scaler, micro_batches, factor, self.machine, self._accepts
+            self.model,
+            self.objective,
+            self.optimizer,
+            self.scaler,
+            micro_batches,
+            factor,
+            self.machine,
+            self._group,
+            self._accepts,
         )
         tokens = sum(batch.num_targets for batch in micro_batches)
         spent.steps += 1
         spent.tokens += tokens
         spent.windows += sum(batch.num_windows for batch in micro_batches)
         state.epoch, state.position = cursor.epoch, cursor.position
-        seconds = time.perf_counter() - began
+        seconds = self._group.told(lambda: time.perf_counter() - began)
         spent.seconds += seconds
         self._unfetched.append(_Spent(tokens, seconds, factor, self._fault is not None, measured))
 
@@ -209,7 +232,7 @@ class Training:
         began = time.perf_counter()
         rows = torch.stack([step.measured for step in self._unfetched]).tolist()
         # On a GPU the steps' work is waited for here, not where it was launched.
-        waited = (time.perf_counter() - began) / len(rows)
+        waited = self._group.told(lambda: (time.perf_counter() - began) / len(rows))
         self.state.spent.seconds += waited * len(rows)
         first = self.state.spent.steps - len(rows) + 1
         for i, (step, row) in enumerate(zip(self._unfetched, rows, strict=True)):
@@ -260,7 +283,8 @@ class Training:
         if len(taken) < len(pending):
             row["skipped_steps"] = len(pending) - len(taken)
         if self.machine.peak_flops is not None:
-            row["mfu"] = self._flops_per_token * row["tokens_per_second"] / self.machine.peak_flops
+            peak_flops = self.machine.peak_flops * self._group.place.size
+            row["mfu"] = self._flops_per_token * row["tokens_per_second"] / peak_flops
         pending.clear()
         listener.on_step(self.state, row, self.share)
 
@@ -281,7 +305,12 @@ class Training:
         self._fetch()
         self._check_weights()
         self.model.eval()
-        metrics = self._validate()
+        try:
+            metrics = self._group.told(self._validate)
+        except Interrupted:
+            # A validation changes nothing, so the state is as good as before it.
+            listener.on_save(self.state)
+            raise
         value = metrics[self.config.protocol.selection.name]
         if not math.isfinite(value):
             # Under trainer.bad_steps=skip too: weights that cannot be scored are not mended by skipping.

@@ -10,6 +10,7 @@ import torch
 
 from nano_llm.config.schema import Device, Precision, TrainerConfig
 from nano_llm.errors import ConfigError
+from nano_llm.training.place import SOLE, Place
 
 PEAK_FLOPS = {
     "H200": 989e12,
@@ -60,13 +61,17 @@ class Machine:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision is Precision.fp16)
 
 
-def find_machine(trainer: TrainerConfig) -> Machine:
+def find_machine(trainer: TrainerConfig, place: Place = SOLE) -> Machine:
     """Pick the device and the arithmetic, and set the switches of torch that go with them.
+
+    Args:
+        trainer: The settings.
+        place: Which process of a job this is; each one of a machine has a GPU of its own.
 
     Raises:
         ConfigError: The chosen device or arithmetic does not exist here.
     """
-    device = _device(trainer.device)
+    device = _own(_device(trainer.device), place)
     if trainer.num_threads is not None:
         torch.set_num_threads(trainer.num_threads)
     torch.backends.cuda.matmul.allow_tf32 = trainer.tf32
@@ -125,6 +130,25 @@ def _device(wanted: Device) -> torch.device:
             f"available here: {there}"
         )
     return torch.device(wanted.name)
+
+
+def _own(device: torch.device, place: Place) -> torch.device:
+    """Return the device of one process among several on a machine."""
+    if place.size == 1 or device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise ConfigError(
+            f"trainer.device={device.type}: several processes train together on the CPU or on NVIDIA GPUs; "
+            "take trainer.device=cpu, or start a single process"
+        )
+    if place.local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"Process {place.local_rank} of this machine (LOCAL_RANK, from 0) has no GPU of its own: "
+            f"{torch.cuda.device_count()} can be seen here. Start at most so many with --nproc-per-node, and let each "
+            "process see all GPUs of its machine, or take trainer.device=cpu."
+        )
+    torch.cuda.set_device(place.local_rank)
+    return torch.device("cuda", place.local_rank)
 
 
 def _precision(wanted: Precision, device: torch.device) -> Precision:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nano_llm.data.batches import Batch
 from nano_llm.objective import Objective
+from nano_llm.training.group import ALONE, Group
 from nano_llm.training.machine import Machine
 from nano_llm.training.optimizer import Optimizer
 
@@ -23,11 +24,13 @@ def train_step(
     batches: Sequence[Batch],
     lr_factor: float,
     machine: Machine,
+    group: Group = ALONE,
     accepts: Callable[[Tensor], bool] = lambda _: True,
 ) -> Tensor:
     """Take one step in which every target token of all micro-batches weighs the same.
 
-    The denominators are counted over all micro-batches before the first forward pass.
+    The denominators are counted over all micro-batches before the first forward pass, and over all rows: each
+    process of the group has its share of these only, and the sums over the group are those of a single process.
 
     Args:
         model: What is trained.
@@ -37,6 +40,7 @@ def train_step(
         batches: The micro-batches.
         lr_factor: Share of the peak learning rate.
         machine: Device and arithmetic.
+        group: The processes that take the step together.
         accepts: Told what the step has measured before anything is updated; False leaves weights and moments alone.
 
     Returns:
@@ -46,7 +50,10 @@ def train_step(
     window_counts = {name: torch.stack([count[name] for count in counts]).sum() for name in counts[0]}
     measured = torch.zeros(len(MEASURED), device=machine.device)
     for batch in batches:
-        moved = batch.to(machine.device)
+        share = group.share(batch)
+        if len(share) == 0:
+            continue
+        moved = share.to(machine.device)
         with machine.autocast():
             logits_BTKV = model(moved.inputs_BT, None if objective.reads_both else moved.treatment_B)
         terms = objective.terms(logits_BTKV, moved)
@@ -55,6 +62,7 @@ def train_step(
         measured[:2] += torch.stack([loss, terms["ce"].total]).detach()
         if (separation := terms.get(objective.kind.name)) is not None:
             measured[2:4] += torch.stack([separation.total, separation.count]).detach()
+    group.add_up(optimizer.parameters, measured)
     optimizer.unscale(scaler)
     measured[4] = optimizer.clip()
     if accepts(measured):
