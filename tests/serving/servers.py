@@ -13,8 +13,10 @@ from starlette.types import ASGIApp
 from model.building import scatter_parameters
 from nano_llm.checkpoint import Checkpoint, build_model
 from nano_llm.config.compose import compose_config
+from nano_llm.config.schema import Config
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.generation.author import Author
+from nano_llm.model.language_model import LanguageModel
 from nano_llm.serving.app import create_app
 from nano_llm.serving.engine import Engine
 from nano_llm.serving.limits import Limits
@@ -28,6 +30,12 @@ SENT_BYTES = 1 << 14
 
 def open_byte_author(*overrides: str, num_rows: int = 4) -> Author:
     """An author that spells by bytes, so that it writes parts of characters and knows every word."""
+    config, tokenizer, model = byte_model(*overrides)
+    return Author(Checkpoint(config, tokenizer, model.state_dict(), {}, None), torch.device("cpu"), num_rows)
+
+
+def byte_model(*overrides: str) -> tuple[Config, Tokenizer, LanguageModel]:
+    """What such an author is made of."""
     config = compose_config(["scale=tiny", "data=scm", "data.topic=hidden", "data.window_length=96", *overrides])
     tokenizer = Tokenizer.fit_bytes(["the film is the best film. ünïcödé films are films."] * 4, 280, split_words=True)
     model = build_model(config, tokenizer.vocab_size)
@@ -35,7 +43,7 @@ def open_byte_author(*overrides: str, num_rows: int = 4) -> Author:
     with torch.no_grad():
         for trunk in dict.fromkeys(trunk for trunk, _ in model.passes):
             trunk.embedding.weight.mul_(0.4)
-    return Author(Checkpoint(config, tokenizer, model.state_dict(), {}, None), torch.device("cpu"), num_rows)
+    return config, tokenizer, model
 
 
 @contextmanager
