@@ -24,7 +24,7 @@ OF_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 log = logging.getLogger(__name__)
 warnings = Ration(60)
-"""Of uvicorn, a minute: each request that is no HTTP is one."""
+"""Of uvicorn and asyncio, a minute: each request that is no HTTP is one, and many a client that leaves."""
 
 
 def bind(host: str, port: int, *, has_key: bool) -> socket.socket:
@@ -86,7 +86,8 @@ def configure(app: ASGIApp, grace_seconds: float) -> uvicorn.Config:
         app: What answers.
         grace_seconds: As of `serve`.
     """
-    logging.getLogger("uvicorn.error").addFilter(_may_be_logged)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(_may_be_logged)
     return uvicorn.Config(
         app,
         loop="asyncio",
