@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from nano_llm.serving import connection
 from nano_llm.serving.connection import MOST_CONNECTIONS, most_connections
+from nano_llm.serving.ration import Ration
 from serving.servers import connected, heard, listening_app, request
 
 SHORT, LONG = 0.3, 60.0
@@ -158,6 +159,7 @@ def test_of_too_many_connections_the_one_that_has_waited_longest_is_ended(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
+    monkeypatch.setattr(connection, "ration", Ration(6))
     set_seconds(monkeypatch)
     monkeypatch.setattr(connection, "MOST_CONNECTIONS", 3)
     clients = [connected(url) for _ in range(20)]
