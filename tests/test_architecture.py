@@ -154,10 +154,22 @@ UNTESTED_ALONE = {
 """Module -> where its tests are, when they are not in the test file of its name."""
 
 
+OF_NO_MODULE = {
+    "test_architecture",
+    "test_experiments",
+    "test_hostile_clients",
+    "test_malformed_bodies",
+    "test_notebooks",
+    "test_reference",
+    "test_supply",
+}
+"""Tests of the whole, or of several modules at once."""
+
+
 def test_tests_mirror_the_source() -> None:
     tests = ROOT / "tests"
     for path in tests.rglob("test_*.py"):
-        if path.stem in ("test_architecture", "test_experiments", "test_notebooks", "test_reference", "test_supply"):
+        if path.stem in OF_NO_MODULE or "torture" in path.parts:
             continue
         mirrored = PACKAGE / path.parent.relative_to(tests) / path.name.removeprefix("test_")
         assert mirrored.exists() or mirrored.with_suffix("").is_dir(), f"{path} mirrors nothing"

@@ -181,6 +181,29 @@ def test_without_a_key_a_stranger_is_not_let_in_by_a_name_of_its_own(one_head: P
         server.kill()
 
 
+LOADING = """
+import sys, threading
+from nano_llm.cli import serve
+def load(*_):
+    print("loads", flush=True)
+    threading.Event().wait()
+serve.open_author = load
+serve.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_model_loads_ends_it_with_a_word(two_heads: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", LOADING, str(two_heads), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loads\n"
+        process.send_signal(number)
+        _, error = process.communicate(timeout=SECONDS)
+    assert process.returncode == -number
+    assert error == f"{number.name}: ended at once, for no request was being answered.\n"
+
+
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str, status: int) -> str:
     assert main(["serve", *arguments]) == status
     error = capsys.readouterr().err

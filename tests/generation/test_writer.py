@@ -261,6 +261,34 @@ def test_texts_that_begin_and_end_at_different_times_do_not_disturb_each_other()
     assert writer.num_free == 6
 
 
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_what_is_begun_in_parts_disturbs_nobody_and_is_what_is_begun_at_once(is_given_up: bool) -> None:
+    model = random_model("tarnet")
+    begin = tuple(MANY.encode(" ".join(f"w{index % 120}" for index in range(300))))
+    long = pair_of(1, begin=begin, num_tokens=320)
+    bystanders = [order_of(seed) for seed in (5, 6)]
+    expected = [outcome_of(draft) for order in (*long, *bystanders) for draft in write(writer_of(model), [order])]
+    writer, begun = writer_of(model), []
+    drafts, parts = writer.begin(bystanders), writer.beginning(long)
+    for num_parts in range(1, 100):
+        try:
+            next(parts)
+        except StopIteration as end:
+            begun = end.value
+            break
+        assert writer.num_free == 2 - sum(draft.finish is None for draft in drafts)
+        writer.step()
+        if is_given_up and num_parts == 4:
+            parts.close()
+            break
+    assert num_parts >= 4
+    assert len(begun) == (0 if is_given_up else 2)
+    while any(draft.finish is None for draft in (*begun, *drafts)):
+        writer.step()
+    assert [outcome_of(draft) for draft in (*begun, *drafts)] == expected[2 - len(begun) :]
+    assert (num_open(writer), writer.num_free) == (0, 4)
+
+
 def test_the_same_order_twice_is_the_same_text_and_other_noise_another() -> None:
     writer = writer_of(random_model("tarnet"))
     once, again, other = write(writer, [order_of(1), order_of(1), order_of(2)])

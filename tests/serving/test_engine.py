@@ -4,7 +4,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from itertools import pairwise
@@ -16,7 +16,7 @@ import pytest
 from nano_llm.errors import RequestError
 from nano_llm.generation.author import Author, Commission
 from nano_llm.generation.piece import Piece
-from nano_llm.generation.request import CounterfactualRequest, Request
+from nano_llm.generation.request import CounterfactualRequest, Request, Wanted
 from nano_llm.generation.writer import Draft, Finish, Order
 from nano_llm.serving import engine as engine_module
 from nano_llm.serving.engine import Closing, Engine, ModelFailed, Overdue, Overloaded, Ticket
@@ -27,6 +27,7 @@ PATIENCE = 30.0
 NUM_ROWS, NUM_WAITING = 4, 6
 
 Result = TypeVar("Result")
+Beginning = Generator[None, None, list[Draft]]
 
 
 @cache
@@ -400,18 +401,18 @@ def test_an_error_at_the_beginning_of_a_text_is_none_of_those_that_begin_with_it
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     author = shared_author()
-    begin = author.writer.begin
+    beginning = author.writer.beginning
     bad = asked(1)
 
-    def failing(orders: Sequence[Order]) -> list[Draft]:
+    def failing(orders: Sequence[Order]) -> Beginning:
         if any(order == bad[0].order for order in orders):
             raise RuntimeError("no such prompt")
-        return begin(orders)
+        return (yield from beginning(orders))
 
     async def scenario() -> None:
         with gated(author) as gate:
             async with running(author) as engine:
-                monkeypatch.setattr(author.writer, "begin", failing)
+                monkeypatch.setattr(author.writer, "beginning", failing)
                 tickets = [engine.submit(commissions, seconds=LONG) for commissions in (asked(0), bad, asked(2))]
                 gate.open()
                 for ticket in (tickets[0], tickets[2]):
@@ -428,19 +429,69 @@ def test_texts_that_are_written_wait_for_no_more_than_some_long_beginnings(monke
     begins = [f"{long}{word}" for word in ("the", "plot", "is")]
     commissions = [one for begin in begins for one in author.commissions(Request(begin=begin, num_tokens=552))]
     sizes: list[int] = []
-    begin = author.writer.begin
+    beginning = author.writer.beginning
 
-    def noting(orders: Sequence[Order]) -> list[Draft]:
+    def noting(orders: Sequence[Order]) -> Beginning:
         sizes.append(len(orders))
-        return begin(orders)
+        return beginning(orders)
 
     async def scenario() -> None:
         async with running(author) as engine:
-            monkeypatch.setattr(author.writer, "begin", noting)
+            monkeypatch.setattr(author.writer, "beginning", noting)
             assert len(await texts_of(engine.submit(commissions, seconds=LONG))) == 6
 
     run(scenario)
     assert sizes == [2, 2, 2]  # a pair is read once
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_texts_are_written_while_a_long_beginning_is_read(is_cancelled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    author = open_author("model=tarnet", num_rows=4)
+    running_text = author.commissions(Request(num_tokens=1000, seed=7, wanted=Wanted.mixture))
+    long = author.commissions(Request(begin="the plot is dull. " * 110, num_tokens=560, wanted=Wanted.both))
+    expected = written(author, long)
+    beginning, step = author.writer.beginning, author.writer.step
+    tickets: list[Ticket] = []
+    done: list[str] = []
+
+    def noting(orders: Sequence[Order]) -> Beginning:
+        is_long = orders[0] == long[0].order
+        parts = beginning(orders)
+        try:
+            while True:
+                done.append("part" if is_long else "")
+                if done.count("part") == 3 and is_cancelled:
+                    tickets[1].cancel()
+                try:
+                    next(parts)
+                except StopIteration as end:
+                    return end.value
+                yield
+        finally:
+            parts.close()
+
+    def stepping() -> list[Draft]:
+        done.append("step")
+        return step()
+
+    async def scenario() -> None:
+        async with running(author) as engine:
+            monkeypatch.setattr(author.writer, "beginning", noting)
+            monkeypatch.setattr(author.writer, "step", stepping)
+            tickets.append(engine.submit(running_text, seconds=LONG))
+            await tickets[0].begun()
+            tickets.append(engine.submit(long, seconds=LONG))
+            if is_cancelled:
+                await until(lambda: engine.num_waiting == 0)
+            else:
+                assert await texts_of(tickets[1]) == expected
+            tickets[0].cancel()
+            await until(lambda: engine.num_running == 0)
+
+    run(scenario)
+    parts = [place for place, what in enumerate(done) if what == "part"]
+    assert len(parts) == 3 if is_cancelled else len(parts) > 10
+    assert all("step" in done[one:other] for one, other in pairwise(parts))
 
 
 def test_one_review_is_looked_at_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:

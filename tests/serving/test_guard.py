@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from nano_llm.serving import guard, problem
+from nano_llm.serving import guard, problem, ration
 from nano_llm.serving.gauges import Gauges
 from nano_llm.serving.guard import Guard
 from nano_llm.serving.limits import Limits
@@ -213,6 +213,86 @@ def test_bodies_are_held_up_to_a_bound_and_no_longer_than_their_requests() -> No
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
     assert int(answer.headers["retry-after"]) > 0
     assert client.post("/texts/a", content=b"x" * 600).status_code == 200
+
+
+def test_the_body_that_is_longest_in_coming_gives_way_to_others() -> None:
+    """Some bodies that trickle would keep all others out, for as long as a body may take."""
+    app = guarded_app(gauges_of(), limits=Limits(max_held_bytes=1000))
+    statuses: dict[str, int] = {}
+
+    async def ask(name: str, *sizes: int, is_whole: bool = True) -> None:
+        chunks = [{"type": "http.request", "body": b"x" * size, "more_body": True} for size in sizes]
+        chunks[-1]["more_body"] = not is_whole
+
+        async def receive() -> Message:
+            return chunks.pop(0) if chunks else await for_ever()
+
+        async def send(message: Message) -> None:
+            statuses.setdefault(name, message.get("status", 0))
+
+        await app(POST, receive, send)
+
+    async def scenario() -> None:
+        slow = [asyncio.create_task(ask(f"slow {place}", 400, is_whole=False)) for place in range(2)]
+        for _ in range(100):  # until both wait for more
+            await asyncio.sleep(0)
+        await ask("quick", 100, 400)
+        await slow[0]
+        assert statuses == {"quick": 200, "slow 0": 503}
+        await ask("quick again", 600)
+        assert statuses["quick again"] == 200
+        slow[1].cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_a_large_answer_is_sent_in_parts_that_join_to_it() -> None:
+    body = bytes(range(256)) * 1000
+    app = FastAPI()
+    app.add_middleware(Guard, keys=[], hosts=None, limits=LIMITS, gauges=gauges_of())
+    sent: list[Message] = []
+
+    @app.get("/")
+    async def large() -> Response:
+        return Response(body)
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(iter([body, body]))
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    for path, expected in (("/", body), ("/stream", 2 * body)):
+        sent.clear()
+        asyncio.run(app(POST | {"method": "GET", "path": path}, for_ever, send))
+        _, *parts = sent
+        assert b"".join([part["body"] for part in parts]) == expected
+        assert max(len(part["body"]) for part in parts) <= guard.PART_BYTES
+        assert [part["more_body"] for part in parts] == [True] * (len(parts) - 1) + [False]
+
+
+def test_a_body_of_two_lengths_is_refused_and_its_connection_closed() -> None:
+    headers = {"content-length": "3", "transfer-encoding": "chunked"}
+    answer = client_of().post("/texts/a", content=b"abc", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "ambiguous_length")
+    assert answer.headers["connection"] == "close"
+
+
+def test_who_guesses_keys_fills_no_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level(logging.INFO, logger="nano_llm")
+    now = 1000.0
+    monkeypatch.setattr(ration, "monotonic", lambda: now)
+    client = client_of(keys=[KEY])
+    for _ in range(guard.MOST_KEY_LINES + 7):
+        assert client.get("/metrics").status_code == 401
+    assert client.get("/metrics", headers={"authorization": f"Bearer {KEY}"}).status_code == 200
+    assert caplog.text.count(" GET - 401 ") == guard.MOST_KEY_LINES
+    assert caplog.text.count(" GET /metrics 200 ") == 1
+    now += ration.WINDOW_SECONDS
+    client.get("/metrics")
+    assert "7 more requests had no key or a wrong one" in caplog.text
 
 
 @pytest.mark.parametrize("has_begun", [False, True])

@@ -187,6 +187,7 @@ def test_what_the_engine_raises_has_a_code(error: EngineError, code: str) -> Non
         (problem.unsupported("x"), 400, "unsupported"),
         (problem.too_long("x"), 400, "context_length_exceeded"),
         (problem.model_not_found("a", "b"), 404, "model_not_found"),
+        (problem.ambiguous_length(), 400, "ambiguous_length"),
         (problem.body_too_large(9), 413, "body_too_large"),
         (problem.body_too_slow(9), 408, "body_too_slow"),
         (problem.content_type("text/plain"), 415, "content_type"),

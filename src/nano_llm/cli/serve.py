@@ -4,8 +4,12 @@ import argparse
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import FrameType
 
 from nano_llm.cli.asking import KEY_VARIABLE, add_model, find_checkpoint, open_author
 from nano_llm.cli.extras import require
@@ -22,6 +26,12 @@ def main(arguments: Sequence[str]) -> int:
     require(NEEDED, extra="serve", purpose="Serving")
     keys = _keys(given)
 
+    with _told_signals():
+        _serve(given, keys)
+    return 0
+
+
+def _serve(given: argparse.Namespace, keys: Sequence[str]) -> None:
     from nano_llm.files import sha256
     from nano_llm.serving.app import create_app
     from nano_llm.serving.engine import Engine
@@ -60,7 +70,25 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{service.name} at {url}  page: {url}/  interface: {url}/openapi.json", flush=True)
 
         serve(app, service.engine, listener, grace_seconds=limits.grace_seconds, announce=announce)
-    return 0
+
+
+@contextmanager
+def _told_signals() -> Iterator[None]:
+    """Let signals end the process at once, but not without a word; to `serve`, they are wishes."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, _end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    told = f"{signal.Signals(number).name}: ended at once, for no request was being answered."
+    print(told, file=sys.stderr, flush=True)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)  # an exception would wait for the thread that loads the model
 
 
 def _keys(given: argparse.Namespace) -> list[str]:

@@ -93,6 +93,8 @@ class Draft:
         return "".join([token.text for token in self.tokens]) + self.tail
 
 
+_PART_TOKENS = 64
+"""Of what texts begin with, looked at in one go."""
 _Start = tuple[tuple[int, ...], tuple[int, ...]]
 """Prompt and beginning of a text."""
 _Views = tuple[tuple[int, ...], tuple[int, ...], int, Steering, int]
@@ -113,11 +115,13 @@ class Writer:
         self.vocabulary = vocabulary
         self.contexts = Contexts(model, num_rows, window_length)
         self._open: list[Draft] = []
+        self._beginning: list[Context] = []
+        self._num_beginning = 0
 
     @property
     def num_free(self) -> int:
         """Texts that may still be begun."""
-        return self.contexts.num_rows - len(self._open)
+        return self.contexts.num_rows - len(self._open) - self._num_beginning
 
     def begin(self, orders: Sequence[Order]) -> list[Draft]:
         """Read the prompts of new texts, those that are equal once.
@@ -125,19 +129,44 @@ class Writer:
         Raises:
             RequestError: A prompt does not fit the window; nothing was begun.
         """
+        parts = self.beginning(orders)
+        while True:
+            try:
+                next(parts)
+            except StopIteration as end:
+                begun: list[Draft] = end.value
+                return begun
+
+    def beginning(self, orders: Sequence[Order]) -> Generator[None, None, list[Draft]]:
+        """Do as `begin` in parts, between which open texts may be written; one beginning at a time.
+
+        What the heads said of each token that a text begins with takes as long as a step. If it is closed, nothing was
+        begun.
+
+        Returns:
+            The texts.
+
+        Raises:
+            RequestError: A prompt does not fit the window; nothing was begun.
+        """
+        assert not self._num_beginning, "others are being begun"
         assert len(orders) <= self.num_free, "more texts than rows"
         if not orders:
             return []
         starts = list(dict.fromkeys((order.prompt, order.begin) for order in orders))
         begun = []
         try:
-            contexts, laws = self.contexts.open(starts)
-            given = self._given(orders, dict(zip(starts, laws, strict=True)))
-            opened = dict(zip(starts, contexts, strict=True))
+            self._beginning, laws = self.contexts.open(starts)
+            self._num_beginning = len(orders)
+            given = yield from self._given(orders, dict(zip(starts, laws, strict=True)))
+            opened = dict(zip(starts, self._beginning, strict=True))
             for order in orders:
                 begun.append(self._draft(order, opened[order.prompt, order.begin], given[_views(order)]))
+                if len(order.begin) > _PART_TOKENS:
+                    yield
             self._open += [draft for draft in begun if draft.finish is None]
         finally:
+            self._beginning, self._num_beginning = [], 0
             self._close_unused()
         return begun
 
@@ -211,8 +240,11 @@ class Writer:
                 on_step()
         return [finished[id(order)] for order in orders]
 
-    def _given(self, orders: Sequence[Order], laws: Mapping[_Start, Iterable[FloatArray]]) -> dict[_Views, list[Token]]:
-        """Return what is told of the tokens that texts begin with, once for all that are told the same."""
+    def _given(
+        self, orders: Sequence[Order], laws: Mapping[_Start, Iterable[FloatArray]]
+    ) -> Generator[None, None, dict[_Views, list[Token]]]:
+        """Return what is told of the tokens that texts begin with, once for all that are told the same; in parts."""
+        num_told = 0
         followed: dict[_Start, dict[_Views, tuple[Law, int, list[Token]]]] = {start: {} for start in laws}
         for order in orders:
             views = followed[order.prompt, order.begin]
@@ -222,6 +254,9 @@ class Writer:
                 for law, num_top, tokens in views.values():
                     tokens.append(told(index, log_p_KV, law.own(log_p_KV), num_top))
                     law.follow(index, tokens[-1].log_p)
+                    num_told += 1
+                    if num_told % _PART_TOKENS == 0:
+                        yield
         return {view: tokens for views in followed.values() for view, (_, _, tokens) in views.items()}
 
     def _law(self, order: Order) -> Law:
@@ -282,7 +317,7 @@ class Writer:
         self.contexts.extend(list(readers.values()), [index for _, index in readers])
 
     def _close_unused(self) -> None:
-        self.contexts.close_all_but({draft.context for draft in self._open})
+        self.contexts.close_all_but({*self._beginning, *(draft.context for draft in self._open)})
 
 
 def told(index: int, log_p_KV: FloatArray, own_V: FloatArray, num_top: int) -> Token:

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -135,6 +135,14 @@ _Chosen = tuple[_Job, int, Commission]
 """A text that is to be begun: of which request, its place among the texts of that, and what it is."""
 
 
+@dataclass(eq=False, slots=True)
+class _Beginning:
+    """Texts that are being begun, part by part."""
+
+    chosen: Sequence[_Chosen]
+    parts: Generator[None, None, list[Draft]]
+
+
 class Engine:
     """Writes for many clients at once.
 
@@ -156,7 +164,9 @@ class Engine:
         self._is_closed = False
         self._has_failed = False
         self._close_at = float("inf")
-        self._writing: dict[Draft, _Text] = {}  # of the model's thread
+        self._writing: dict[Draft, _Text] = {}  # of the model's thread, as what follows
+        self._beginning: _Beginning | None = None
+        self._to_begin: deque[Sequence[_Chosen]] = deque()  # one by one, since they could not be begun together
         self._thread = thread or ThreadPoolExecutor(1)
         self._running: Future[None] | None = None
 
@@ -259,6 +269,8 @@ class Engine:
             jobs = self._current_jobs()
             self._jobs.clear()
             self._writing.clear()
+            self._to_begin.clear()
+            self._beginning = None
             self._num_admitted = 0
         for job in jobs:
             job.ticket.send(ModelFailed())
@@ -266,13 +278,18 @@ class Engine:
     def _wait(self) -> bool:
         """Wait for something to do; returns whether there is more to come."""
         with self._change:
-            while not (self._is_closed or self._jobs or self._writing):
+            while not (self._is_closed or self._jobs or self._writing or self._beginning or self._to_begin):
                 self._change.wait()
             return not self._is_closed
 
     def _current_jobs(self) -> list[_Job]:
         with self._change:
-            return list(dict.fromkeys([*(text.job for text in self._writing.values()), *self._jobs]))
+            writing = [text.job for text in self._writing.values()]
+            beginning = [job for group in self._groups_begun() for job, _, _ in group]
+            return list(dict.fromkeys([*writing, *beginning, *self._jobs]))
+
+    def _groups_begun(self) -> list[Sequence[_Chosen]]:
+        return [*([self._beginning.chosen] if self._beginning else []), *self._to_begin]
 
     def _end_overdue(self) -> None:
         """End what nobody waits for, and what has taken too long."""
@@ -286,7 +303,27 @@ class Engine:
                 self._end(job, Overdue())
 
     def _begin(self) -> None:
-        """Let the texts that have waited longest join the others, while there are rows."""
+        """Go on with what is being begun, for as long as a step or two takes, or find what may be begun next."""
+        if self._beginning is None:
+            chosen = self._to_begin.popleft() if self._to_begin else self._choose()
+            if not chosen:
+                return
+            self._beginning = _Beginning(chosen, self._author.writer.beginning([order.order for *_, order in chosen]))
+        beginning = self._beginning
+        try:
+            next(beginning.parts)
+        except StopIteration as end:
+            self._beginning = None
+            self._follow(beginning.chosen, end.value)
+        except Exception as error:
+            self._beginning = None
+            if len(beginning.chosen) == 1:
+                self._fail({beginning.chosen[0][0]}, error)
+            else:  # that of another is no fault of theirs
+                self._to_begin += [[one] for one in beginning.chosen if one[0].num_left]
+
+    def _choose(self) -> list[_Chosen]:
+        """Return the texts that have waited longest, as many as there are rows for and as are read in a moment."""
         chosen: list[_Chosen] = []
         starts: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()  # equal ones are read once
         while len(chosen) < self._author.writer.num_free:
@@ -306,23 +343,17 @@ class Engine:
             if not job.waiting:
                 with self._change:
                     self._jobs.popleft()
-        if chosen:
-            self._begin_chosen(chosen)
+        return chosen
 
-    def _begin_chosen(self, chosen: Sequence[_Chosen]) -> None:
-        try:
-            drafts = self._author.writer.begin([commission.order for _, _, commission in chosen])
-        except Exception as error:
-            if len(chosen) == 1:
-                self._fail({chosen[0][0]}, error)
-                return
-            for one in chosen:  # that of another is no fault of theirs
-                if one[0].num_left:
-                    self._begin_chosen([one])
-            return
+    def _follow(self, chosen: Sequence[_Chosen], drafts: Sequence[Draft]) -> None:
+        """Write on what was begun, but for texts that were given up in the meantime."""
         for draft, (job, place, _) in zip(drafts, chosen, strict=True):
-            self._writing[draft] = _Text(job, place, Follower(draft))
-        self._tell([draft for draft in drafts if draft.tokens or draft.finish is not None])
+            if job.num_left:
+                self._writing[draft] = _Text(job, place, Follower(draft))
+            else:
+                self._author.writer.cancel(draft)
+        begun = [draft for draft in drafts if draft in self._writing]
+        self._tell([draft for draft in begun if draft.tokens or draft.finish is not None])
 
     def _prepare(self, job: _Job) -> bool:
         """Find out which texts a request asks for; returns whether they can be written."""
@@ -381,5 +412,9 @@ class Engine:
             self._num_admitted -= job.num_left
         job.num_left = 0
         job.waiting.clear()
+        self._to_begin = deque(group for group in self._to_begin if group[0][0].num_left)
+        if self._beginning and not any(other.num_left for other, _, _ in self._beginning.chosen):
+            self._beginning.parts.close()
+            self._beginning = None
         if reason is not None:
             job.ticket.send(reason)

@@ -5,7 +5,8 @@ import hmac
 import logging
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from time import monotonic
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,6 +20,7 @@ from nano_llm.serving.limits import Limits
 from nano_llm.serving.problem import (
     Problem,
     Refusal,
+    ambiguous_length,
     body_too_large,
     body_too_slow,
     deadline_exceeded,
@@ -28,6 +30,7 @@ from nano_llm.serving.problem import (
     overloaded,
     shutting_down,
 )
+from nano_llm.serving.ration import Ration
 
 OPEN_PATHS = ("/", "/health", "/ready")
 OPEN_FOLDER = "/static/"
@@ -50,6 +53,12 @@ DRAINED_BODIES, DRAIN_SECONDS = 8, 5.0
 """How much of a body that is refused is read and thrown away, in largest bodies and in seconds.
 
 A client reads no answer before it has sent its body, and the connection may be gone by then."""
+
+PART_BYTES = 1 << 16
+"""Of an answer, sent before it is waited until the client has taken them: its memory is held no longer than needed, and
+the time of the exchange bounds the reading too."""
+MOST_KEY_LINES = 60
+"""Of the log, a minute, for requests with a wrong key: who guesses keys fills no disk."""
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +84,8 @@ class Guard:
         self._limits = limits
         self._gauges = gauges
         self._num_held = 0  # bytes of bodies
+        self._waiting: dict[_Exchange, asyncio.Timeout] = {}  # for more of a body
+        self._key_lines = Ration(MOST_KEY_LINES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -96,14 +107,17 @@ class Guard:
         finally:
             self._num_held -= exchange.num_body_bytes
             self._gauges.answered(exchange.route, exchange.status)
-            log.info(
-                "%s %s %s %d %.0f ms",
-                exchange.request_id,
-                scope["method"],
-                exchange.route,
-                exchange.status,
-                1000 * exchange.seconds,
-            )
+            self._log(exchange, scope["method"])
+
+    def _log(self, exchange: "_Exchange", method: str) -> None:
+        if exchange.status == HTTPStatus.UNAUTHORIZED:
+            if not self._key_lines.take():
+                return
+            withheld = self._key_lines.take_withheld()
+            if withheld:
+                log.warning("%d more requests had no key or a wrong one; their lines were left out.", withheld)
+        line = (exchange.request_id, method, exchange.route, exchange.status, 1000 * exchange.seconds)
+        log.info("%s %s %s %d %.0f ms", *line)
 
     async def _answer(self, exchange: "_Exchange", scope: Scope, receive: Receive) -> None:
         bound = asyncio.timeout(self._limits.body_seconds + self._limits.seconds + LAST_WORDS_SECONDS)
@@ -130,6 +144,8 @@ class Guard:
         if self._keys and not _is_open(scope) and not self._has_key(headers.get("authorization", "")):
             return invalid_api_key()
         length = headers.get("content-length", "0")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            return ambiguous_length()
         if length.isdecimal() and int(length) > self._limits.max_body_bytes:
             return body_too_large(self._limits.max_body_bytes)
         return None
@@ -157,17 +173,20 @@ class Guard:
             if is_over:  # what may still come is that the client leaves
                 return await receive()
             try:
-                async with asyncio.timeout_at(due):
+                async with asyncio.timeout_at(due) as self._waiting[exchange]:
                     message = await receive()
             except TimeoutError:
-                raise self._rejected(body_too_slow(self._limits.body_seconds)) from None
+                problem = overloaded() if exchange.gives_way else body_too_slow(self._limits.body_seconds)
+                raise self._rejected(problem) from None
+            finally:
+                self._waiting.pop(exchange, None)
             is_over = not message.get("more_body", False)
-            problem = self._hold(exchange, len(message.get("body", b"")))
-            if problem is None:
+            refusal = self._hold(exchange, len(message.get("body", b"")))
+            if refusal is None:
                 return message
             if not is_over:
                 await self._drain(receive)
-            raise self._rejected(problem)
+            raise self._rejected(refusal)
 
         return bounded
 
@@ -177,7 +196,21 @@ class Guard:
         self._num_held += num_bytes
         if exchange.num_body_bytes > self._limits.max_body_bytes:
             return body_too_large(self._limits.max_body_bytes)
-        return overloaded() if self._num_held > self._limits.max_held_bytes else None
+        while self._num_held > self._limits.max_held_bytes:
+            older = [other for other in self._waiting if other.num_body_bytes and other.begun < exchange.begun]
+            if not older:
+                return overloaded()
+            self._let_give_way(min(older, key=lambda other: other.begun))
+        return None
+
+    def _let_give_way(self, exchange: "_Exchange") -> None:
+        """End a request whose body is long in coming, so that others have room."""
+        exchange.gives_way = True
+        self._num_held -= exchange.num_body_bytes
+        exchange.num_body_bytes = 0
+        wait = self._waiting.pop(exchange)
+        if not wait.expired():
+            wait.reschedule(0)
 
     def _rejected(self, problem: Problem) -> Refusal:
         self._gauges.rejected(problem.code)
@@ -201,15 +234,17 @@ class _Exchange:
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
         self._send = send
-        self._begun = monotonic()
+        self.begun = monotonic()
         self.request_id = _request_id(Headers(scope=scope).get("x-request-id"))
         self.status = GONE
         self.has_begun = False
         self.num_body_bytes = 0
+        self.gives_way = False
+        """Whether its body was given up for those of others."""
 
     @property
     def seconds(self) -> float:
-        return monotonic() - self._begun
+        return monotonic() - self.begun
 
     @property
     def route(self) -> str:
@@ -222,7 +257,19 @@ class _Exchange:
             self.status, self.has_begun = message["status"], True
             headers = MutableHeaders(scope=message)
             headers.update(SECURITY_HEADERS | {"X-Request-Id": self.request_id})
-        await self._send(message)
+        for part in _parts(message):
+            await self._send(part)
+
+
+def _parts(message: Message) -> Iterator[Message]:
+    """Give a message as messages whose bodies have `PART_BYTES` at most."""
+    body = message.get("body", b"")
+    if len(body) <= PART_BYTES:
+        yield message
+        return
+    for begin in range(0, len(body), PART_BYTES):
+        has_more = message.get("more_body", False) or begin + PART_BYTES < len(body)
+        yield {"type": message["type"], "body": body[begin : begin + PART_BYTES], "more_body": has_more}
 
 
 def _request_id(given: str | None) -> str:

@@ -19,6 +19,7 @@ MOST_READ = 64
 """Errors of a body, of which one is told."""
 MOST_SHOWN = 60
 """Characters of a value or of a name that a message quotes."""
+AMBIGUOUS = "ambiguous_length"
 CODES = {404: "not_found", 405: "method_not_allowed", 415: "content_type"}
 """Of errors that the framework raises; other statuses below 500 are an ``invalid_value``."""
 
@@ -62,7 +63,7 @@ class Problem(Exception):
             asked["Retry-After"] = str(self.retry_after)
         if self.status == HTTPStatus.UNAUTHORIZED:
             asked["WWW-Authenticate"] = "Bearer"
-        if self.status == HTTPStatus.REQUEST_TIMEOUT:
+        if self.status == HTTPStatus.REQUEST_TIMEOUT or self.code == AMBIGUOUS:
             asked["Connection"] = "close"  # the rest of the request would be taken for the next one
         # Escaped, for a message may quote half a character, which UTF-8 cannot hold.
         content = json.dumps(self.body(), ensure_ascii=True)
@@ -116,6 +117,12 @@ def model_not_found(asked: str, known: str) -> Problem:
     return Problem(
         404, "model_not_found", f"There is no model {_shown(asked)} here; ask for {known!r}, or for none.", "model"
     )
+
+
+def ambiguous_length() -> Problem:
+    """Say that nobody can tell where the body ends: a proxy may take another part of it for the next request."""
+    told = "The request has both Content-Length and Transfer-Encoding. Send one of them."
+    return Problem(400, AMBIGUOUS, told)
 
 
 def body_too_large(max_bytes: int) -> Problem:

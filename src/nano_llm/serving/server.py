@@ -13,7 +13,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from nano_llm.errors import RequestError, ServingError
+from nano_llm.serving.connection import Connection, most_connections
 from nano_llm.serving.engine import Engine
+from nano_llm.serving.ration import Ration
 
 LAST_WORDS_SECONDS = 5
 """What clients are given to read their last words, once the grace is over."""
@@ -21,6 +23,8 @@ OF_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """What stands for all addresses of a machine, where nothing can be asked -> its own loopback address."""
 
 log = logging.getLogger(__name__)
+warnings = Ration(60)
+"""Of uvicorn and asyncio, a minute: each request that is no HTTP is one, and many a client that leaves."""
 
 
 def bind(host: str, port: int, *, has_key: bool) -> socket.socket:
@@ -75,6 +79,30 @@ def names_of(listener: socket.socket) -> Sequence[str] | None:
     return ("localhost", "127.0.0.1", "[::1]", own)
 
 
+def configure(app: ASGIApp, grace_seconds: float) -> uvicorn.Config:
+    """Return how a server of an app behaves towards its clients.
+
+    Args:
+        app: What answers.
+        grace_seconds: As of `serve`.
+    """
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(_may_be_logged)
+    return uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=Connection,
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,  # it has paths and what is asked of them
+        server_header=False,
+        proxy_headers=False,
+        backlog=most_connections() // 2,  # so many may be accepted at once, before one of them is ended
+        timeout_graceful_shutdown=math.ceil(grace_seconds) + LAST_WORDS_SECONDS,
+    )
+
+
 def serve(
     app: ASGIApp, engine: Engine, listener: socket.socket, *, grace_seconds: float, announce: Callable[[], None]
 ) -> None:
@@ -89,21 +117,9 @@ def serve(
         grace_seconds: What running answers are given after the signal; those that are not over end with an error.
         announce: Called once requests are taken.
     """
-    config = uvicorn.Config(
-        app,
-        loop="asyncio",
-        http="h11",
-        ws="none",
-        log_config=None,
-        log_level="warning",
-        access_log=False,  # it has paths and what is asked of them
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=math.ceil(grace_seconds) + LAST_WORDS_SECONDS,
-    )
     engine.start()
     try:
-        _Server(config, engine, grace_seconds, announce).run([listener])
+        _Server(configure(app, grace_seconds), engine, grace_seconds, announce).run([listener])
     finally:
         engine.close()
 
@@ -134,6 +150,10 @@ class _Server(uvicorn.Server):
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
         self.should_exit = True
+
+
+def _may_be_logged(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.WARNING or warnings.take()
 
 
 def _is_loopback(address: str | int) -> bool:
