@@ -52,7 +52,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Poison:
 @pytest.fixture
 def fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train in fp16 on the CPU, which is slow but real: overflow, scale and all."""
-    monkeypatch.setattr(session, "find_machine", lambda _: Machine(torch.device("cpu"), Precision.fp16))
+    monkeypatch.setattr(session, "find_machine", lambda *_: Machine(torch.device("cpu"), Precision.fp16))
 
 
 @pytest.fixture
