@@ -14,10 +14,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from nano_llm.cli.ending import ended, tell
 from nano_llm.config.plugins import register_plugins
 from nano_llm.config.register import config_source, register_schemas
 from nano_llm.config.strict import convert
-from nano_llm.errors import ConfigError, NanoLLMError, OutputError
+from nano_llm.errors import ConfigError, NanoLLMError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is not None:
         sys.argv = [sys.argv[0], *arguments]
+    return ended(_run)
+
+
+def _run() -> int:
     failures: list[NanoLLMError] = []
 
     def task(composed: DictConfig) -> None:
@@ -48,16 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failures.append(ConfigError(_explanation(error)))
     except NanoLLMError as error:
         failures.append(error)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone, as with `--help | head`; nothing is left to be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        failures.append(OutputError(f"Cannot use {error.filename}: {error.strerror}; choose another paths.outputs."))
-    for failure in failures:
-        print(f"Error: {failure}", file=sys.stderr)
-    return max((failure.exit_status for failure in failures), default=0)
+    return max(map(tell, failures), default=0)
 
 
 def _carry_out(composed: DictConfig) -> None:

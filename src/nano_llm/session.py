@@ -15,15 +15,16 @@ from rich.console import Console
 
 from nano_llm import checkpoint
 from nano_llm.assessment import assess
-from nano_llm.checkpoint import TrainingState, build_model
+from nano_llm.checkpoint import BEST, LAST, PREVIOUS, TrainingState, build_model
 from nano_llm.config.identity import arm_id
 from nano_llm.config.schema import Config, Suite, TwoOutcomeConfig
 from nano_llm.data.build import PAIRS
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
 from nano_llm.data.windows import Windows
-from nano_llm.errors import CheckpointError, DataError, NanoLLMError, NonFiniteError
+from nano_llm.errors import DamagedCheckpointError, DataError, FullDiskError, NanoLLMError, NonFiniteError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
+from nano_llm.files import explained, explained_writes
 from nano_llm.interruption import Interrupted, Interruption
 from nano_llm.model.accounting import forward_flops_per_token, num_parameters
 from nano_llm.model.language_model import LanguageModel
@@ -78,6 +79,10 @@ def run_session(config: Config, overrides: Sequence[str], console: Console) -> S
         except NanoLLMError as error:
             folder.fail(str(error), details=str(error))
             raise
+        except OSError as error:
+            told = explained(error)
+            folder.fail(str(told), details=traceback.format_exc())
+            raise told from error
         except Exception as error:
             folder.fail(f"{type(error).__name__}: {error}", details=traceback.format_exc())
             raise
@@ -121,14 +126,14 @@ def num_outcomes(config: Config) -> int:
 def finished_summary(run_id: str, path: Path) -> Summary | None:
     """Return the summary of a run that is finished and whole: the figures are its own, its best checkpoint is there."""
     summary = read_summary(path)
-    if summary is None or summary.get("id") != run_id or not checkpoint.exists(path / "checkpoints/best"):
+    if summary is None or summary.get("id") != run_id or not checkpoint.exists(path / "checkpoints" / BEST):
         return None
     return summary
 
 
 def starts_anew(path: Path) -> bool:
     """Tell whether a run was finished and has lost its best checkpoint since: its `last` one is of no use either."""
-    return read_status(path).state == "finished" and not checkpoint.exists(path / "checkpoints/best")
+    return read_status(path).state == "finished" and not checkpoint.exists(path / "checkpoints" / BEST)
 
 
 class Session:
@@ -147,7 +152,7 @@ class Session:
         self._config, self._run_id, self._data, self._machine = config, run_id, data, machine
         self._folder, self._interruption = folder, interruption
         self._began = time.monotonic()
-        self._last, self._best = folder.path / "checkpoints/last", folder.path / "checkpoints/best"
+        self._checkpoints = folder.path / "checkpoints"
         self._progress = ConsoleProgress(console, config.name)
         torch.manual_seed(config.seed)
         self._model = build_model(config, data.tokenizer.vocab_size).to(machine.device)
@@ -165,9 +170,11 @@ class Session:
             flops_per_token=3
             * forward_flops_per_token(self._model, config.data.window_length, factual=not self._objective.reads_both),
         )
-        if checkpoint.exists(self._last):
-            self._restore()
-        folder.open_metrics(self._training.state.spent.steps)
+        with explained_writes(self._checkpoints):
+            self._checkpoints.mkdir(exist_ok=True)
+        self._restore()
+        state = self._training.state
+        folder.open_metrics(state.spent.steps, state.untold)
         folder.say(
             f"{num_parameters(self._model):,} parameters, {len(data.windows['train']):,} training windows, "
             f"{machine.name}, {machine.precision.name}"
@@ -188,7 +195,7 @@ class Session:
 
     def finish(self) -> Summary:
         """Score the best checkpoint once on what selected nothing, and sum up."""
-        best = checkpoint.load(self._best)
+        best = self._load_best()
         model = best.model().to(self._machine.device)
         figures: dict[str, Any] = {"train_ce": self._training.state.train_ce, **best.metrics["validation"]}
         trainer = self._config.trainer
@@ -201,9 +208,20 @@ class Session:
         if trainer.evaluation is not Suite.none:
             figures |= self._assess(best, trainer.evaluation)
         summary = self._summary(best.metrics["step"], figures)
+        # Of no more use: what is finished is not gone on with.
+        shutil.rmtree(self._checkpoints / PREVIOUS, ignore_errors=True)
         self._folder.finish(summary)
         self._folder.say("\n".join(summary_lines(summary, self._folder.path)))
         return summary
+
+    def _load_best(self) -> checkpoint.Checkpoint:
+        try:
+            return checkpoint.load(self._checkpoints / BEST)
+        except DamagedCheckpointError as error:
+            raise DamagedCheckpointError(
+                f"{error} The run's figures are those of `{BEST}`: to train it again from step 0, delete "
+                f"{self._checkpoints}."
+            ) from error
 
     def _assess(self, best: checkpoint.Checkpoint, suite: Suite) -> dict[str, float]:
         """Put the best checkpoint through an evaluation suite; records go to the run's folder.
@@ -215,7 +233,7 @@ class Session:
             self._data,
             self._machine,
             suite,
-            records_folder(self._folder.path, self._best.name, suite),
+            records_folder(self._folder.path, BEST, suite),
             say=self._folder.log,
             on_batch=self._between_batches,
         )
@@ -233,7 +251,7 @@ class Session:
         self._folder.append_metrics({"split": "validation", **self._position(), **metrics})
         self._progress.validation(state, metrics, is_best)
         if is_best:
-            self._save(self._best, {"step": state.spent.steps, "validation": metrics})
+            self._save(BEST, {"step": state.spent.steps, "validation": metrics})
 
     def on_save(self, state: State) -> None:
         """Keep everything that resuming needs."""
@@ -241,7 +259,7 @@ class Session:
         random = checkpoint.random_state(self._machine.device)
         tensors = _prefixed("optimizer.", optimizer) | _prefixed("random.", random)
         tensors |= _prefixed("objective.", self._objective.state_dict())
-        self._save(self._last, {"step": state.spent.steps}, TrainingState(values, tensors))
+        self._save(LAST, {"step": state.spent.steps}, TrainingState(values, tensors), PREVIOUS)
 
     def stop_reason(self) -> str | None:
         """Stop on a signal, or when the session's time is over."""
@@ -265,10 +283,15 @@ class Session:
         return self._data.windows[PAIRS]
 
     def _restore(self) -> None:
-        """Go on from the `last` checkpoint."""
-        loaded = checkpoint.load(self._last)
-        if loaded.training is None:
-            raise CheckpointError(f"The checkpoint {self._last} holds no training state; delete it to start anew.")
+        """Go on from the newest checkpoint that is whole; where none was saved, begin, and say so if it is again."""
+        loaded = checkpoint.load_newest(self._checkpoints, self._folder.say)
+        if loaded is None:
+            if (step := self._folder.logged_step()) is not None:
+                self._folder.say(
+                    f"No checkpoint was saved, or it was removed: starting at step 0, not after step {step}"
+                )
+            return
+        assert loaded.training is not None, "load_newest demands it"
         self._model.load_state_dict(loaded.weights)
         self._objective.load_state_dict(_without_prefix("objective.", loaded.training.tensors))
         tensors = loaded.training.tensors
@@ -290,10 +313,10 @@ class Session:
         return figures
 
     def _last_good_state(self) -> str:
-        if not checkpoint.exists(self._last):
-            return "No checkpoint had been saved yet."
-        step = checkpoint.load(self._last).metrics["step"]
-        return f"The last good state is {self._last}, after step {step}."
+        for folder in (self._checkpoints / LAST, self._checkpoints / PREVIOUS):
+            if (metrics := checkpoint.metrics_if_whole(folder)) is not None:
+                return f"The last good state is {folder}, after step {metrics['step']}."
+        return "No checkpoint had been saved yet."
 
     def _score(self, model: LanguageModel, split: str, num_reviews: int | None) -> Likelihood:
         return likelihood(
@@ -312,15 +335,35 @@ class Session:
         self._folder.beat("evaluation", **self._position())
         self._interruption.raise_if_requested()
 
-    def _save(self, place: Path, metrics: dict[str, Any], training: TrainingState | None = None) -> None:
-        checkpoint.save(
-            place,
-            config=self._config,
-            tokenizer=self._data.tokenizer,
-            model=self._model,
-            metrics=metrics,
-            training=training,
-        )
+    def _save(
+        self, name: str, metrics: dict[str, Any], training: TrainingState | None = None, spare: str | None = None
+    ) -> None:
+        def save() -> None:
+            checkpoint.save(
+                self._checkpoints / name,
+                config=self._config,
+                tokenizer=self._data.tokenizer,
+                model=self._model,
+                metrics=metrics,
+                training=training,
+                spare=None if spare is None else self._checkpoints / spare,
+            )
+
+        try:
+            save()
+        except FullDiskError as error:
+            if not self._give_up_spare():
+                raise
+            save()
+            self._folder.say(f"{error} The checkpoint `{PREVIOUS}` was removed to make room for `{name}`.")
+
+    def _give_up_spare(self) -> bool:
+        """Remove `previous`, where `last` is whole without it; tell whether there is more space now."""
+        previous = self._checkpoints / PREVIOUS
+        if not previous.is_dir() or checkpoint.metrics_if_whole(self._checkpoints / LAST) is None:
+            return False
+        shutil.rmtree(previous, ignore_errors=True)
+        return True
 
     def _position(self) -> dict[str, Any]:
         spent = self._training.state.spent
