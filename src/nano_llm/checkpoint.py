@@ -35,6 +35,7 @@ from nano_llm.config.stored import from_plain
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from nano_llm.files import (
+    SEAL,
     explained,
     is_as_sealed,
     put_in_place,
@@ -268,7 +269,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise _unreadable(path, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpointError(f"{_damaged(folder)} manifest.json is unreadable ({error}).") from error
-    if not is_as_sealed(manifest):
+    # One of an earlier version has no seal, and nothing in its place.
+    if not is_as_sealed(manifest) or (SEAL not in manifest and manifest.keys() != {"format", "sha256"}):
         raise DamagedCheckpointError(f"{_damaged(folder)} manifest.json is not as written (by its seal).")
     return dict(manifest)
 
