@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
 
 from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
@@ -23,26 +22,7 @@ from nano_llm.errors import DamagedCheckpointError, DataError, NonFiniteError, O
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.session import Session, num_outcomes, run_session
 from nano_llm.training import loop
-from tiny_run import TINY_RUN, Run, only_run
-
-TIMES = {"training_seconds", "tokens_per_second"}
-
-
-def metrics(run_folder: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
-
-
-def weights(run_folder: Path, which: str = "last") -> dict[str, torch.Tensor]:
-    return load_file(run_folder / "checkpoints" / which / "model.safetensors")
-
-
-def assert_equal_runs(one: Path, other: Path) -> None:
-    assert metrics(one) == metrics(other)
-    for which in ("last", "best"):
-        first, second = weights(one, which), weights(other, which)
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[name], second[name]) for name in first)
+from tiny_run import TINY_RUN, Run, assert_equal_runs, damage, metrics, only_run, weights
 
 
 class Killed(BaseException):
@@ -417,12 +397,6 @@ def kill_after(run: Run, monkeypatch: pytest.MonkeyPatch, cut: int, **places: st
     monkeypatch.undo()
 
 
-def damage(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
 @pytest.mark.parametrize("damaged", ["model.safetensors", "training.json", "manifest.json"])
 @pytest.mark.parametrize("cut", [5, 9])
 def test_a_damaged_last_checkpoint_is_told_and_the_one_before_gives_the_same_run(
@@ -462,9 +436,7 @@ def test_a_damaged_best_checkpoint_at_the_end_names_what_else_there_is(run: Run,
     folder = only_run(tmp_path / "outputs")
     (folder / "summary.json").unlink()
     damage(folder / "checkpoints/best/model.safetensors")
-    with pytest.raises(
-        DamagedCheckpointError, match=r"best is damaged.*/last \(after step 12\).*delete \S+"
-    ):
+    with pytest.raises(DamagedCheckpointError, match=r"best is damaged.*/last \(after step 12\).*delete \S+"):
         run()
 
 

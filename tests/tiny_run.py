@@ -1,8 +1,12 @@
 """A run of a second: what tests of whole runs share."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import load_file
 
 TINY_RUN = (
     "data=scm",
@@ -24,6 +28,8 @@ TINY_RUN = (
 )
 """Overrides of a run that takes a second: 8 steps an epoch, dropout on, validation inside and after epochs."""
 
+TIMES = {"training_seconds", "tokens_per_second"}
+
 Run = Callable[..., dict[str, Any] | None]
 
 
@@ -31,3 +37,27 @@ def only_run(outputs: Path) -> Path:
     """Return the one run folder below an outputs folder."""
     (found,) = outputs.glob("*/*/seed-*")
     return found
+
+
+def metrics(run_folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def weights(run_folder: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(run_folder / "checkpoints" / which / "model.safetensors")
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert metrics(one) == metrics(other)
+    for which in ("last", "best"):
+        first, second = weights(one, which), weights(other, which)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def damage(path: Path) -> None:
+    """Flip a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
