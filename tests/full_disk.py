@@ -71,6 +71,7 @@ class FillingDisk:
         self.num_writes = 0
         self._folders = tuple(map(str, folders))
         self._full_from = full_from
+        self._is_inside = False
         self._fsync = os.fsync
 
     def __enter__(self) -> "FillingDisk":
@@ -83,17 +84,18 @@ class FillingDisk:
         _in_use.remove(self)
 
     def hear(self, event: str, given: tuple[Any, ...]) -> None:
-        is_write = event == "os.mkdir" or (event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR))
-        if is_write and str(given[0]).startswith(self._folders):
+        if event == "os.mkdir" or (event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR)):
+            self._is_inside = str(given[0]).startswith(self._folders)
             self._write(str(given[0]))
 
     def _counted_fsync(self, descriptor: int) -> None:
+        # Of the file that was opened last.
         self._write(None)
         self._fsync(descriptor)
 
     def _write(self, path: str | None) -> None:
-        self.num_writes += 1
-        if self._full_from is not None and self.num_writes > self._full_from:
+        self.num_writes += self._is_inside
+        if self._is_inside and self._full_from is not None and self.num_writes > self._full_from:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,7 +136,7 @@ def test_an_evaluation_is_written_once_there_is_space(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def evaluate(folder: Path) -> int:
-        return main(["evaluate", str(trained), "--to", str(folder / "records"), "--device", "cpu"])
+        return main(["evaluate", str(trained), "--metrics", "bpb", "--to", str(folder / "records"), "--device", "cpu"])
 
     check_command_at_writes(evaluate, tmp_path / "places", 2, capsys)
 
@@ -155,7 +156,7 @@ def test_the_spare_checkpoint_is_given_up_before_the_run_is(
         folder = only_run(disk.path / "outputs")
         assert_equal_runs(only_run(tmp_path / "undisturbed"), folder)
         assert "the disk is full" in (folder / "run.log").read_text()
-        assert "`previous` was removed to make room for `last`" in (folder / "run.log").read_text()
+        assert re.search("`previous` was removed to make room for `(best|last)`", (folder / "run.log").read_text())
 
 
 def test_a_spare_checkpoint_is_not_given_up_for_a_damaged_last(
@@ -186,7 +187,6 @@ COMMANDS = {
     "evaluate": ["evaluate", "RUN", "--metrics", "bpb"],
     "evaluate --list": ["evaluate", "--list"],
     "prepare": ["prepare", "data=scm", "scale=tiny", "paths.cache=CACHE", "data.num_train=60"],
-    "counterfactual": ["counterfactual", "RUN", "--text", "TEXT", "--label", "neg", "--topic", "drama"],
 }
 
 
@@ -195,8 +195,7 @@ COMMANDS = {
 def test_output_that_goes_nowhere_is_an_error_in_one_sentence(
     name: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "text").write_text("a review")
-    places = {"RUN": trained, "STUDY": trained.parents[1], "CACHE": tmp_path / "cache", "TEXT": tmp_path / "text"}
+    places = {"RUN": trained, "STUDY": trained.parents[1], "CACHE": tmp_path / "cache"}
     words = COMMANDS[name]
     for word, place in places.items():
         words = [given.replace(word, str(place)) for given in words]
@@ -263,12 +262,14 @@ def test_a_folder_that_may_not_be_written_to_is_explained(run: Run, open_place: 
 def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_none_or_for_a_damaged_one(
     run: Run, open_place: Path, monkeypatch: pytest.MonkeyPatch, closed: str
 ) -> None:
+    places = (f"paths.outputs={open_place}/outputs", f"paths.cache={open_place}/cache")
+
     def kill() -> None:
         raise Killed
 
     after_step(monkeypatch, 2, kill)
     with pytest.raises(Killed):
-        run(*SHORT, f"paths.outputs={open_place}/outputs")
+        run(*SHORT, *places)
     monkeypatch.undo()
     folder = only_run(open_place / "outputs")
     for path in (open_place / "outputs").rglob("*"):
@@ -278,12 +279,12 @@ def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_none_or_for_a_damage
     (folder / closed).chmod(0)
     with as_somebody():
         with pytest.raises(CheckpointError, match="permission denied") as caught:
-            run(*SHORT, f"paths.outputs={open_place}/outputs")
+            run(*SHORT, *places)
         assert main(["generate", str(folder / "checkpoints/last"), "--device", "cpu"]) in (1, 2)
     assert not isinstance(caught.value, DamagedCheckpointError)
     assert metrics(folder) == before
     (folder / closed).chmod(0o777)
-    assert run(*SHORT, f"paths.outputs={open_place}/outputs") is not None
+    assert run(*SHORT, *places) is not None
 
 
 # --------------------------------------------------------------------------------------- vanished
@@ -340,9 +341,7 @@ def test_a_run_does_without_its_prepared_data_on_disk_once_it_has_begun(
 # ---------------------------------------------------------------------------------------- damaged
 
 
-@pytest.mark.parametrize(
-    "name", ["windows-train.tokens_WL.npy", "train.texts_B.npy", "tokenizer.json", "manifest.json"]
-)
+@pytest.mark.parametrize("name", ["windows-train.tokens.npy", "train.texts.npy", "manifest.json"])
 def test_a_flipped_bit_in_prepared_data_is_found_at_the_start_and_the_data_are_built_anew(
     run: Run, tmp_path: Path, name: str
 ) -> None:
