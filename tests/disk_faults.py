@@ -22,8 +22,9 @@ def some(num: int, of: int, seed: int = 0) -> list[int]:
 
 def check_run_at_writes(run: Run, tmp_path: Path, num: int) -> None:
     """A run whose disk is full from a write on says so, and ends as if undisturbed once there is space."""
+    run(*SHORT, outputs="undisturbed")  # prepares the data, of which others have less to write
     with FillingDisk((tmp_path,)) as disk:
-        run(*SHORT, outputs="undisturbed")
+        run(*SHORT, outputs="counted")
     for number in some(num, disk.num_writes):
         outputs = f"full-from-{number}"
         with FillingDisk((tmp_path,), number), pytest.raises(FullDiskError, match=r"Cannot write .*the disk is full"):

@@ -20,7 +20,7 @@ from full_disk import FillingDisk, small_disk
 from nano_llm import checkpoint
 from nano_llm.cli.main import main
 from nano_llm.config.compose import compose_config
-from nano_llm.errors import CheckpointError, DamagedCheckpointError, OutputError
+from nano_llm.errors import CheckpointError, DamagedCheckpointError, FullDiskError, OutputError
 from nano_llm.session import Session, run_session
 from tiny_run import TINY_RUN, Run, assert_equal_runs, damage, metrics, only_run
 
@@ -204,6 +204,16 @@ def test_output_that_goes_nowhere_is_an_error_in_one_sentence(
         assert main(words) == 1
         monkeypatch.undo()
     assert capsys.readouterr().err.splitlines()[-1].startswith("Error: Cannot write the output of this command: the d")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_run_whose_output_goes_nowhere_says_why_it_ends(run: Run, cache: Path, tmp_path: Path) -> None:
+    chosen = [*TINY_RUN, *SHORT, f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={cache}"]
+    with Path("/dev/full").open("w", buffering=1) as full, pytest.raises(FullDiskError, match="the output of this"):
+        run_session(compose_config(chosen), chosen, Console(file=full))
+    status = json.loads((only_run(tmp_path / "outputs") / "status.json").read_text())
+    assert (status["state"], status["error"][:46]) == ("failed", "Cannot write the output of this command: the d")
+    assert run(*SHORT) is not None
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

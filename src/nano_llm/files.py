@@ -47,11 +47,13 @@ def explained(error: OSError, aim: str | None = None) -> OutputError:
 
     Args:
         error: What the operating system says.
-        aim: What could not be done, such as "write a.txt"; None: to use the file that the error names or, where it
-            names none, the terminal or what stands in its place.
+        aim: What could not be done, such as "write a.txt"; None: to use the file that the error names. Where it names
+            none, a disk's failure is that of the terminal or of what stands in its place.
     """
-    if aim is None:
-        aim = f"use {error.filename}" if error.filename else "write the output of this command"
+    if aim is None and error.filename:
+        aim = f"use {error.filename}"
+    elif aim is None:
+        aim = "write the output of this command" if error.errno in _REMEDIES else "go on"
     reason = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
     kind = FullDiskError if error.errno in _NO_SPACE else OutputError
     return kind(f"Cannot {aim}: {reason}.")

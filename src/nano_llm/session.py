@@ -61,12 +61,12 @@ def run_session(config: Config, overrides: Sequence[str], console: Console) -> S
             console.print("This run is finished already; another seed or setting makes a new one.")
             console.print("\n".join(summary_lines(summary, path)), highlight=False, markup=False, soft_wrap=True)
             return summary
-        folder.say(f"Run {path}")
-        if starts_anew(path):
-            folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
-            shutil.rmtree(path / "checkpoints", ignore_errors=True)
-        folder.set_status("running", phase="data")
         try:
+            folder.say(f"Run {path}")
+            if starts_anew(path):
+                folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
+                shutil.rmtree(path / "checkpoints", ignore_errors=True)
+            folder.set_status("running", phase="data")
             cache = Path(config.paths.cache).expanduser()
             data = prepare(config.data, config.protocol, num_outcomes(config), cache, folder.say)
             folder.describe(config, overrides, run_id, data.record)
