@@ -103,7 +103,7 @@ def test_a_sweep_on_small_disks(tmp_path: Path, cache: Path) -> None:
     """Whatever the sweep and its cells were writing, the same command goes on once there is space."""
 
     def sweep(outputs: Path) -> "subprocess.CompletedProcess[str]":
-        words = [*TINY_RUN, "-m", "model=vanilla,tarnet", "sweep.retries=0", "study=s", "trainer.max_steps=4"]
+        words = ["-m", *TINY_RUN, "model=vanilla,tarnet", "sweep.retries=0", "study=s", "trainer.max_steps=4"]
         places = [f"paths.outputs={outputs}", f"paths.cache={cache}"]
         return subprocess.run(
             [sys.executable, "-m", "nano_llm.run", *words, *places],
