@@ -1,6 +1,9 @@
 """Checkpoints rebuild a model from themselves, and say so when they cannot."""
 
+import errno
 import json
+import random
+import re
 from pathlib import Path
 
 import pytest
@@ -10,19 +13,40 @@ from nano_llm import checkpoint
 from nano_llm.checkpoint import TrainingState
 from nano_llm.config.compose import compose_config
 from nano_llm.data.tokenizer import Tokenizer
-from nano_llm.errors import CheckpointError
-from nano_llm.files import retired
+from nano_llm.errors import CheckpointError, DamagedCheckpointError
+from nano_llm.files import retired, sealed, sha256, write_json
 
 WORDS = Tokenizer.of_words(["a", "dull", "film"], 64)
 
 
-def save(folder: Path, *overrides: str, seed: int = 0) -> torch.nn.Module:
+FILES = ("model.safetensors", "config.json", "tokenizer.json", "metrics.json", "training.json", "training.safetensors")
+
+
+def save(folder: Path, *overrides: str, seed: int = 0, spare: Path | None = None) -> torch.nn.Module:
     config = compose_config(["scale=tiny", "data=scm", *overrides])
     torch.manual_seed(seed)
     model = checkpoint.build_model(config, WORDS.vocab_size).eval()
     training = TrainingState({"step": seed}, {"moment": torch.arange(3.0)})
-    checkpoint.save(folder, config=config, tokenizer=WORDS, model=model, metrics={"step": seed}, training=training)
+    checkpoint.save(
+        folder, config=config, tokenizer=WORDS, model=model, metrics={"step": seed}, training=training, spare=spare
+    )
     return model
+
+
+def keep(checkpoints: Path, num: int) -> None:
+    """Save so many checkpoints of a run, after the steps 1, 2, ..."""
+    for step in range(1, num + 1):
+        save(checkpoints / "last", seed=step, spare=checkpoints / "previous")
+
+
+def flipped(content: bytes, position: int) -> bytes:
+    changed = bytearray(content)
+    changed[position // 8] ^= 1 << position % 8
+    return bytes(changed)
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(flipped(path.read_bytes(), 4 * path.stat().st_size))
 
 
 @pytest.mark.parametrize(
@@ -80,9 +104,161 @@ def test_damage_is_found_and_located(tmp_path: Path, name: str, damage: str) -> 
 def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
     save(tmp_path / "c")
     path = tmp_path / "c/manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    hashes = json.loads(path.read_text())["sha256"]
+    path.write_text(json.dumps(sealed({"format": 99, "sha256": hashes, "of a later version": True})))
     with pytest.raises(CheckpointError, match=r"format 99.*update nano_llm"):
         checkpoint.load(tmp_path / "c")
+
+
+def test_a_checkpoint_from_before_there_were_seals_is_read(tmp_path: Path) -> None:
+    save(tmp_path / "c", seed=3)
+    path = tmp_path / "c/manifest.json"
+    hashes = json.loads(path.read_text())["sha256"]
+    path.write_text(json.dumps({"format": 1, "sha256": hashes}))
+    assert checkpoint.load(tmp_path / "c").metrics == {"step": 3}
+
+
+def test_every_bit_of_the_manifest_is_guarded(tmp_path: Path) -> None:
+    save(tmp_path / "c")
+    path = tmp_path / "c/manifest.json"
+    content = path.read_bytes()
+    for position in range(8 * len(content)):
+        path.write_bytes(flipped(content, position))
+        with pytest.raises(DamagedCheckpointError, match=r"manifest\.json"):
+            checkpoint.load(tmp_path / "c")
+    path.write_bytes(content)
+    assert checkpoint.load(tmp_path / "c").metrics == {"step": 0}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_flipped_bits_are_found_and_located(tmp_path: Path, name: str) -> None:
+    save(tmp_path / "c")
+    path = tmp_path / "c" / name
+    content = path.read_bytes()
+    for position in random.Random(0).sample(range(8 * len(content)), min(40, 8 * len(content))):
+        path.write_bytes(flipped(content, position))
+        with pytest.raises(DamagedCheckpointError, match=rf"damaged: {re.escape(name)} missing or not as written"):
+            checkpoint.load(tmp_path / "c")
+
+
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_a_file_cut_anywhere_is_found(tmp_path: Path, name: str) -> None:
+    save(tmp_path / "c")
+    path = tmp_path / "c" / name
+    content = path.read_bytes()
+    # A manifest that lacks no more than its last line end says all that it said.
+    num_cuts = len(content) - (name == "manifest.json")
+    for length in random.Random(0).sample(range(num_cuts), min(40, num_cuts)):
+        path.write_bytes(content[:length])
+        with pytest.raises(DamagedCheckpointError, match=re.escape(name)):
+            checkpoint.load(tmp_path / "c")
+
+
+def test_files_that_the_manifest_does_not_name_are_not_read(tmp_path: Path) -> None:
+    config = compose_config(["scale=tiny", "data=scm"])
+    model = checkpoint.build_model(config, WORDS.vocab_size)
+    checkpoint.save(tmp_path / "c", config=config, tokenizer=WORDS, model=model, metrics={})
+    (tmp_path / "c/training.json").write_text("no JSON")
+    (tmp_path / "c/.DS_Store").write_bytes(b"\0")
+    assert checkpoint.load(tmp_path / "c").training is None
+
+
+@pytest.mark.parametrize("names", [[], ["model.safetensors"], [*FILES, "../outside"]])
+def test_a_manifest_of_other_files_is_refused(tmp_path: Path, names: list[str]) -> None:
+    save(tmp_path / "c")
+    (tmp_path / "outside").write_text("")
+    manifest = {"format": 1, "sha256": {name: sha256(tmp_path / "c" / name) for name in names}}
+    write_json(tmp_path / "c/manifest.json", sealed(manifest))
+    with pytest.raises(CheckpointError, match="expected names of files in this folder"):
+        checkpoint.load(tmp_path / "c")
+
+
+def test_a_bad_sector_counts_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "c")
+    intact = checkpoint.sha256
+
+    def fail(path: Path) -> str:
+        if path.name == "model.safetensors":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return intact(path)
+
+    monkeypatch.setattr(checkpoint, "sha256", fail)
+    with pytest.raises(DamagedCheckpointError, match=r"damaged: Cannot read model\.safetensors: the disk reports"):
+        checkpoint.load(tmp_path / "c")
+
+
+def test_what_lies_whole_beside_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    for name, step in (("best", 1), ("last", 3), ("previous", 2)):
+        save(tmp_path / name, seed=step)
+    damage(tmp_path / "best/model.safetensors")
+    damage(tmp_path / "previous/config.json")
+    with pytest.raises(DamagedCheckpointError, match=r"which has weights too: \S+/last \(after step 3\)\.$"):
+        checkpoint.load(tmp_path / "best")
+    damage(tmp_path / "last/metrics.json")
+    with pytest.raises(DamagedCheckpointError, match="No whole one lies beside it"):
+        checkpoint.load(tmp_path / "best")
+
+
+def test_the_one_before_the_last_is_kept(tmp_path: Path) -> None:
+    keep(tmp_path, 3)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["last", "previous"]
+    assert checkpoint.load(tmp_path / "last").metrics == {"step": 3}
+    assert checkpoint.load(tmp_path / "previous").metrics == {"step": 2}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "manifest.json"])
+def test_a_run_goes_on_from_the_one_before_a_damaged_last(tmp_path: Path, name: str) -> None:
+    keep(tmp_path, 3)
+    damage(tmp_path / "last" / name)
+    told: list[str] = []
+    found = checkpoint.load_newest(tmp_path, told.append)
+    assert found is not None
+    assert found.metrics == {"step": 2}
+    (line,) = told
+    assert re.search(rf"last is damaged: {re.escape(name)} .*previous, after step 2, in its place", line)
+    # The damaged one is out of the way: the next save keeps a sound one.
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+    save(tmp_path / "last", seed=4, spare=tmp_path / "previous")
+    assert checkpoint.load(tmp_path / "previous").metrics == {"step": 2}
+
+
+def test_without_any_checkpoint_there_is_none_to_go_on_from(tmp_path: Path) -> None:
+    assert checkpoint.load_newest(tmp_path, pytest.fail) is None
+    assert not checkpoint.can_resume(tmp_path)
+
+
+@pytest.mark.parametrize("num_kept", [1, 2])
+def test_without_a_whole_checkpoint_a_run_says_what_to_do(tmp_path: Path, num_kept: int) -> None:
+    keep(tmp_path, num_kept)
+    for path in tmp_path.iterdir():
+        damage(path / "model.safetensors")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DamagedCheckpointError, match=rf"last is damaged.*delete {tmp_path} to start again from step 0"):
+        checkpoint.load_newest(tmp_path, pytest.fail)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_last_one_of_a_newer_format_is_not_gone_back_behind(tmp_path: Path) -> None:
+    keep(tmp_path, 2)
+    write_json(tmp_path / "last/manifest.json", sealed({"format": 2, "sha256": {}}))
+    with pytest.raises(CheckpointError, match="format 2") as caught:
+        checkpoint.load_newest(tmp_path, pytest.fail)
+    assert not isinstance(caught.value, DamagedCheckpointError)
+    assert checkpoint.load(tmp_path / "previous").metrics == {"step": 1}
+
+
+def test_a_kill_in_the_exchange_leaves_the_old_one_to_go_on_from(tmp_path: Path) -> None:
+    keep(tmp_path, 2)
+    (tmp_path / "previous").rename(retired(tmp_path / "previous"))
+    (tmp_path / "last").rename(tmp_path / "previous")
+    assert checkpoint.can_resume(tmp_path)
+    told: list[str] = []
+    found = checkpoint.load_newest(tmp_path, told.append)
+    assert found is not None
+    assert found.metrics == {"step": 2}
+    assert "There is no checkpoint" in told[0]
+    save(tmp_path / "last", seed=3, spare=tmp_path / "previous")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "previous"]
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])

@@ -1,16 +1,34 @@
 """Writing: whole or not at all, with a reason."""
 
+import errno
 import json
 import os
+import shutil
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from nano_llm.errors import OutputError
-from nano_llm.files import explained_writes, replaced_folder, retired, write_json, write_text
+from nano_llm.errors import FullDiskError, OutputError
+from nano_llm.files import (
+    GrowingFile,
+    explained_writes,
+    is_as_sealed,
+    put_in_place,
+    replaced_folder,
+    retired,
+    sealed,
+    write_json,
+    write_text,
+)
 
 as_user = pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+
+
+def exchange(place: Path, content: str) -> None:
+    with replaced_folder(place / "f", place / "spare") as new:
+        write_text(new / "value", content)
 
 
 def names(folder: Path) -> list[str]:
@@ -73,6 +91,111 @@ def test_leftovers_of_a_kill_during_the_exchange_do_not_hinder(tmp_path: Path) -
     with replaced_folder(tmp_path / "f") as new:
         write_text(new / "value", "new")
     assert (tmp_path / "f/value").read_text() == "new"
+
+
+def test_the_old_folder_is_kept_where_it_is_to_be(tmp_path: Path) -> None:
+    for content in ("oldest", "older", "old", "new"):
+        exchange(tmp_path, content)
+    assert (tmp_path / "f/value").read_text() == "new"
+    assert (tmp_path / "spare/value").read_text() == "old"
+    assert names(tmp_path) == ["f", "spare"]
+
+
+class Killed(BaseException):
+    """Stands for a kill -9."""
+
+
+def test_a_kill_at_any_moment_of_an_exchange_loses_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename, remove = Path.rename, shutil.rmtree
+    for fatal in range(100):
+        place = tmp_path / str(fatal)
+        place.mkdir()
+        for content in ("older", "old"):
+            exchange(place, content)
+        moments = iter(range(100))
+
+        def moment(moments: Iterator[int] = moments, fatal: int = fatal) -> None:
+            if next(moments) >= fatal:
+                raise Killed
+
+        def counted_rename(self: Path, target: Path, moment: Callable[[], None] = moment) -> Path:
+            moment()
+            return rename(self, target)
+
+        def counted_remove(path: Path, ignore_errors: bool, moment: Callable[[], None] = moment) -> None:
+            moment()
+            remove(path, ignore_errors=ignore_errors)
+
+        monkeypatch.setattr(Path, "rename", counted_rename)
+        monkeypatch.setattr(shutil, "rmtree", counted_remove)
+        try:
+            exchange(place, "new")
+            survived = True
+        except Killed:
+            survived = False
+        monkeypatch.undo()
+        newest = next(path for path in (place / "f", place / "spare") if path.exists())
+        assert (newest / "value").read_text() in ("old", "new")
+        exchange(place, "newer")
+        assert (place / "f/value").read_text() == "newer"
+        assert (place / "spare/value").read_text() in ("old", "new")
+        assert names(place) == ["f", "spare"]
+        if survived:
+            assert fatal >= 8
+            return
+    raise AssertionError("the exchange never ends")
+
+
+def test_a_folder_is_not_put_where_its_parent_has_vanished(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="vanished"), replaced_folder(tmp_path / "gone/f"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_moved_into_the_place_of_another(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with replaced_folder(tmp_path / name) as new:
+            write_text(new / "value", name)
+    put_in_place(tmp_path / "b", tmp_path / "a")
+    assert (tmp_path / "a/value").read_text() == "b"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_growing_file_gets_whole_lines_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("old\n")
+    with GrowingFile(path) as file:
+        file.add("one", "two")
+        assert path.read_text() == "old\none\ntwo\n"
+
+
+def test_a_growing_file_that_was_deleted_is_told(tmp_path: Path) -> None:
+    with GrowingFile(tmp_path / "a.jsonl") as file:
+        file.add("one")
+        (tmp_path / "a.jsonl").unlink()
+        with pytest.raises(OutputError, match=r"a\.jsonl: it or its folder has vanished"):
+            file.add("two")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_growing_file_on_a_full_disk_is_told_once() -> None:
+    with GrowingFile(Path("/dev/full")) as file, pytest.raises(FullDiskError, match="disk is full"):
+        file.add("one")
+
+
+def test_a_seal_finds_each_change(tmp_path: Path) -> None:
+    manifest = sealed({"format": 1, "hashes": {"a": "0", "b": "1"}})
+    assert is_as_sealed(json.loads(json.dumps(manifest)))
+    assert not is_as_sealed({**manifest, "format": 2})
+    assert not is_as_sealed({**manifest, "more": None})
+    assert not is_as_sealed({**manifest, "hashes": {"a": "0"}})
+    assert is_as_sealed({"format": 1})
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, FullDiskError), (errno.EDQUOT, FullDiskError)])
+def test_want_of_space_is_an_error_of_its_own(tmp_path: Path, number: int, kind: type[OutputError]) -> None:
+    with pytest.raises(kind), explained_writes(tmp_path):
+        raise OSError(number, os.strerror(number))
 
 
 def test_a_vanished_folder_is_explained(tmp_path: Path) -> None:

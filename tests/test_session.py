@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +18,11 @@ from rich.console import Console
 
 from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
-from nano_llm.errors import CheckpointError, DataError, DivergedError, OutputError
+from nano_llm.errors import DamagedCheckpointError, DataError, DivergedError, OutputError
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.session import Session, num_outcomes, run_session
 from nano_llm.training import loop
-from tiny_run import TINY_RUN, Killed, Run, assert_equal_runs, kill_after, metrics, only_run, weights
+from tiny_run import TINY_RUN, Killed, Run, assert_equal_runs, damage, kill_after, metrics, only_run, weights
 
 
 def test_a_run_leaves_every_artefact(run: Run, tmp_path: Path) -> None:
@@ -364,14 +366,108 @@ def test_a_full_disk_is_explained_and_the_old_checkpoint_stays(
     assert run("trainer.checkpoint_minutes=0") is not None
 
 
-def test_a_damaged_checkpoint_is_refused_not_restarted_from(run: Run, tmp_path: Path) -> None:
-    run("trainer.session_minutes=1e-9")
-    file = only_run(tmp_path / "outputs") / "checkpoints/last/model.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"damaged: model\.safetensors"):
+def cut_off(run: Run, monkeypatch: pytest.MonkeyPatch, cut: int, **places: str) -> None:
+    """Carry out a run that saves at every step, and kill it at its first log row after a step."""
+    rows = Session.on_step
+
+    def kill(self: Session, state: Any, row: Any, share: float) -> None:
+        rows(self, state, row, share)
+        if state.spent.steps > cut:
+            raise Killed
+
+    monkeypatch.setattr(Session, "on_step", kill)
+    with pytest.raises(Killed):
+        run("trainer.checkpoint_minutes=0", **places)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "training.json", "manifest.json"])
+@pytest.mark.parametrize("cut", [5, 9])
+def test_a_damaged_last_checkpoint_is_told_and_the_one_before_gives_the_same_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str, cut: int
+) -> None:
+    """At step 5 lies a validation: the last save is after it, the one before the last is not."""
+    run(outputs="undisturbed")
+    cut_off(run, monkeypatch, cut, outputs="cut")
+    folder = only_run(tmp_path / "cut")
+    damage(folder / "checkpoints/last" / damaged)
+    step = checkpoint.load(folder / "checkpoints/previous").metrics["step"]
+    assert run("trainer.checkpoint_minutes=0", outputs="cut") is not None
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), folder)
+    log = (folder / "run.log").read_text()
+    assert re.search(rf"last is damaged: {re.escape(damaged)}.*goes on from \S+previous, after step {step}", log)
+    # A finished run has no use for it.
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best", "last"]
+
+
+def test_a_damaged_checkpoint_is_refused_not_restarted_from(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(run, monkeypatch, 4)
+    folder = only_run(tmp_path / "outputs")
+    for name in ("last", "previous"):
+        damage(folder / "checkpoints" / name / "model.safetensors")
+    rows = metrics(folder)
+    for _ in range(2):
+        with pytest.raises(DamagedCheckpointError, match=r"last is damaged: model.*previous is damaged.*delete \S+"):
+            run()
+    assert metrics(folder) == rows
+    assert json.loads((folder / "status.json").read_text())["state"] == "failed"
+
+
+def test_a_damaged_best_checkpoint_at_the_end_names_what_else_there_is(run: Run, tmp_path: Path) -> None:
+    run()
+    folder = only_run(tmp_path / "outputs")
+    (folder / "summary.json").unlink()
+    damage(folder / "checkpoints/best/model.safetensors")
+    with pytest.raises(DamagedCheckpointError, match=r"best is damaged.*/last \(after step 12\).*delete \S+"):
         run()
+
+
+def test_a_run_that_has_lost_its_checkpoints_says_that_it_begins_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(outputs="undisturbed")
+    cut_off(run, monkeypatch, 4, outputs="cut")
+    folder = only_run(tmp_path / "cut")
+    shutil.rmtree(folder / "checkpoints")
+    run(outputs="cut")
+    assert "starting at step 0, not after step 6" in (folder / "run.log").read_text()
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), folder)
+
+
+def test_a_row_told_after_the_last_save_is_not_told_twice(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal in a validation saves the step before its row is told; the row of the next session may outlive it."""
+    run(outputs="undisturbed")
+    between, validates = Session._between_batches, Session.on_validation
+
+    def interrupt(self: Session) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        between(self)
+
+    def kill(self: Session, state: Any, figures: Any, is_best: bool) -> None:
+        validates(self, state, figures, is_best)
+        raise Killed
+
+    monkeypatch.setattr(Session, "_between_batches", interrupt)
+    with pytest.raises(SystemExit):
+        run(outputs="cut")
+    monkeypatch.undo()
+    monkeypatch.setattr(Session, "on_validation", kill)
+    with pytest.raises(Killed):
+        run(outputs="cut")
+    monkeypatch.undo()
+    run(outputs="cut")
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), only_run(tmp_path / "cut"))
+
+
+def test_a_flipped_bit_of_the_summary_is_found_and_the_run_ends_again(run: Run, tmp_path: Path) -> None:
+    first = run()
+    path = only_run(tmp_path / "outputs") / "summary.json"
+    path.write_text(path.read_text().replace('"steps": 12', '"steps": 13'))
+    assert run() == first
 
 
 def test_two_processes_cannot_hold_one_run(run: Run, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ TINY_RUN = (
 )
 """Overrides of a run that takes a second: 8 steps an epoch, dropout on, validation inside and after epochs."""
 
+TIMES = {"training_seconds", "tokens_per_second"}
+
 Run = Callable[..., dict[str, Any] | None]
 
 
@@ -36,9 +38,6 @@ def only_run(outputs: Path) -> Path:
     """Return the one run folder below an outputs folder."""
     (found,) = outputs.glob("*/*/seed-*")
     return found
-
-
-TIMES = {"training_seconds", "tokens_per_second"}
 
 
 def metrics(run_folder: Path) -> list[dict[str, Any]]:
@@ -82,3 +81,10 @@ def kill_after(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Session, "on_save", save)
     monkeypatch.setattr(Session, "on_step", kill)
+
+
+def damage(path: Path) -> None:
+    """Flip a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)

@@ -6,12 +6,19 @@
       tokenizer.json      the tokenizer, in the format of the `tokenizers` library
       metrics.json        step and figures at the time of saving
       training.safetensors, training.json   (`last` only) optimizer, random state, position: what resuming needs
-      manifest.json       format version and SHA-256 of every file; written last
+      manifest.json       format version and SHA-256 of every file, and of itself; written last
 
-Nothing is pickled, nothing is guessed from names; a folder whose manifest is absent or does not fit is refused.
+Nothing is pickled, nothing is guessed from names; a folder whose manifest is absent or does not fit is refused. Files
+that the manifest does not name are never read.
+
+A run that is at work keeps three: ``best``, ``last`` and ``previous``, the `last` one before that. For the time of a
+save the new one lies beside them. When a save finds no space, `previous` is given up for it, if `last` is whole: rather
+the spare than the run. A finished run keeps two.
 """
 
 import json
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +33,26 @@ from nano_llm.config.identity import to_plain
 from nano_llm.config.schema import Config
 from nano_llm.config.stored import from_plain
 from nano_llm.data.tokenizer import Tokenizer
-from nano_llm.errors import CheckpointError, ConfigError
-from nano_llm.files import replaced_folder, retired, sha256, write_bytes, write_json, write_text
+from nano_llm.errors import CheckpointError, ConfigError, DamagedCheckpointError
+from nano_llm.files import (
+    SEAL,
+    explained,
+    is_as_sealed,
+    put_in_place,
+    replaced_folder,
+    retired,
+    sealed,
+    sha256,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from nano_llm.model.language_model import LanguageModel, build_language_model
 
 FORMAT = 1
+BEST, LAST, PREVIOUS = "best", "last", "previous"
+_REQUIRED = frozenset({"model.safetensors", "config.json", "tokenizer.json", "metrics.json"})
+_OF_TRAINING = frozenset({"training.json", "training.safetensors"})
 
 
 @dataclass(frozen=True)
@@ -73,13 +95,24 @@ def save(
     model: nn.Module,
     metrics: dict[str, Any],
     training: TrainingState | None = None,
+    spare: Path | None = None,
 ) -> None:
     """Write a checkpoint in the place of the one at ``folder``, whole or not at all.
 
+    Args:
+        folder: Of the checkpoint, in one that exists.
+        config: Of the run.
+        tokenizer: Of the run.
+        model: Whose weights are kept.
+        metrics: Step and figures, as JSON.
+        training: What resuming needs.
+        spare: Where the old checkpoint is kept, in the place of the one kept before; None: it is not kept.
+
     Raises:
-        OutputError: The folder cannot be written; the old checkpoint is untouched.
+        OutputError: The folder cannot be written; the old checkpoints are untouched.
+        FullDiskError: There is no space for it.
     """
-    with replaced_folder(folder) as new:
+    with replaced_folder(folder, spare) as new:
         _save_tensors(model.state_dict(), new / "model.safetensors")
         write_json(new / "config.json", to_plain(config))
         write_text(new / "tokenizer.json", tokenizer.to_json())
@@ -88,23 +121,109 @@ def save(
             write_json(new / "training.json", training.values)
             _save_tensors(training.tensors, new / "training.safetensors")
         hashes = {file.name: sha256(file) for file in sorted(new.iterdir())}
-        write_json(new / "manifest.json", {"format": FORMAT, "sha256": hashes})
+        write_json(new / "manifest.json", sealed({"format": FORMAT, "sha256": hashes}))
 
 
 def load(folder: Path) -> Checkpoint:
     """Read a checkpoint and verify it.
 
     Raises:
-        CheckpointError: The folder is no checkpoint, is damaged, or has a format unknown to this version.
+        CheckpointError: The folder is no checkpoint, cannot be read, or has a format unknown to this version.
+        DamagedCheckpointError: It is not as it was written.
     """
-    folder = _present(folder)
-    _verify(folder)
+    try:
+        return _read(present(folder))
+    except DamagedCheckpointError as error:
+        raise DamagedCheckpointError(f"{error} {_remedy(folder)}") from error
+
+
+def load_newest(checkpoints: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """Return what a run goes on from: `last` or, where that is damaged or missing, `previous`, which becomes `last`.
+
+    Args:
+        checkpoints: Folder of the run's checkpoints.
+        say: Is told what is wrong with `last`, and from where the run goes on.
+
+    Returns:
+        None where there is neither.
+
+    Raises:
+        CheckpointError: `last` cannot be read, or is of a format or has settings unknown to this version: it is sound,
+            so that `previous` would throw away what only that version can go on with.
+        DamagedCheckpointError: Neither is whole.
+    """
+    last, previous = checkpoints / LAST, checkpoints / PREVIOUS
+    if exists(last):
+        try:
+            return _demand_training(_read(present(last)), last)
+        except DamagedCheckpointError as error:
+            wrong = str(error)
+    elif exists(previous):
+        wrong = f"There is no checkpoint {last}: a save was cut off, or somebody has removed it."
+    else:
+        return None
+    start_again = f"Restore one of them from a copy, or delete {checkpoints} to start again from step 0."
+    if not exists(previous):
+        raise DamagedCheckpointError(f"{wrong} No earlier one was kept. {start_again}")
+    try:
+        found = _demand_training(_read(present(previous)), previous)
+    except CheckpointError as error:
+        raise DamagedCheckpointError(f"{wrong} {error} {start_again}") from error
+    say(f"{wrong} The run goes on from {previous}, after step {found.metrics['step']}, in its place.")
+    # Else the next save would keep the damaged one as the spare.
+    put_in_place(present(previous), last)
+    return found
+
+
+def metrics_if_whole(folder: Path) -> dict[str, Any] | None:
+    """Return step and figures of a checkpoint; None for one that is missing or not whole."""
+    try:
+        return _read(present(folder)).metrics
+    except CheckpointError:
+        return None
+
+
+def exists(folder: Path) -> bool:
+    """Tell whether a checkpoint was ever completed at this place.
+
+    Raises:
+        CheckpointError: It cannot be told.
+    """
+    return _is_folder(folder) or _is_folder(retired(folder))
+
+
+def can_resume(checkpoints: Path) -> bool:
+    """Tell whether a run has something to go on from, sound or not.
+
+    Raises:
+        CheckpointError: It cannot be told.
+    """
+    return exists(checkpoints / LAST) or exists(checkpoints / PREVIOUS)
+
+
+def present(folder: Path) -> Path:
+    """Return the folder, or the one it was about to replace when a kill fell between the two renames."""
+    return folder if _is_folder(folder) or not _is_folder(retired(folder)) else retired(folder)
+
+
+def _is_folder(path: Path) -> bool:
+    # `Path.is_dir` would take one that may not be looked at for one that is not there.
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read(folder: Path) -> Checkpoint:
+    names = _verify(folder)
     try:
         config = from_plain(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except ConfigError as error:
         raise CheckpointError(f"The configuration in {folder} does not fit this version. {error}") from error
     training = None
-    if (folder / "training.json").exists():
+    if names >= _OF_TRAINING:
         values = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         training = TrainingState(values, _load_tensors(folder / "training.safetensors"))
     return Checkpoint(
@@ -116,45 +235,80 @@ def load(folder: Path) -> Checkpoint:
     )
 
 
-def exists(folder: Path) -> bool:
-    """Tell whether a checkpoint was ever completed at this place."""
-    return folder.is_dir() or retired(folder).is_dir()
-
-
-def _present(folder: Path) -> Path:
-    """Return the folder, or the one it was about to replace when a kill fell between the two renames."""
-    if not folder.is_dir() and retired(folder).is_dir():
-        return retired(folder)
-    return folder
-
-
-def _verify(folder: Path) -> None:
-    manifest_path = folder / "manifest.json"
-    if not manifest_path.is_file():
-        raise CheckpointError(
-            f"No checkpoint at {folder}: it has no manifest.json. Name a folder such as "
-            "outputs/<study>/<arm>/seed-0/checkpoints/best, or import a foreign file with `nano-llm import`."
-        )
-    try:
-        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-        version, hashes = manifest["format"], dict(manifest["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"The manifest of the checkpoint {folder} is unreadable: {error}.") from error
+def _verify(folder: Path) -> set[str]:
+    """Hold every file against its hash in the manifest; return the names of the files."""
+    manifest = _manifest(folder)
+    version, hashes = manifest["format"], manifest["sha256"]
     if version != FORMAT:
         raise CheckpointError(
             f"The checkpoint {folder} has format {version}, this version reads format {FORMAT}; "
             "update nano_llm, or save the checkpoint again with the version that wrote it."
         )
-    damaged = [name for name, digest in hashes.items() if not _intact(folder / name, digest)]
-    if damaged:
+    if not hashes.keys() >= _REQUIRED or not all(Path(name).name == name for name in hashes):
         raise CheckpointError(
-            f"The checkpoint {folder} is damaged: {', '.join(damaged)} missing or not as written. "
-            f"Restore it from a copy, or delete {folder}: a run that finds no `last` starts again from step 0."
+            f"The manifest of the checkpoint {folder} names {', '.join(hashes) or 'no file'}; expected names of files "
+            f"in this folder, {', '.join(sorted(_REQUIRED))} among them."
         )
+    if damaged := [name for name, digest in hashes.items() if not _intact(folder / name, digest)]:
+        raise DamagedCheckpointError(f"{_damaged(folder)} {', '.join(damaged)} missing or not as written (by SHA-256).")
+    return set(hashes)
 
 
-def _intact(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256(path) == digest
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+        if not isinstance(manifest["sha256"], dict) or "format" not in manifest:
+            raise ValueError("it does not name format and hashes")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DamagedCheckpointError(
+            f"No checkpoint at {folder}: it has no manifest.json. Name a folder such as "
+            "outputs/<study>/<arm>/seed-0/checkpoints/best, or import a foreign file with `nano-llm import`."
+        ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpointError(f"{_damaged(folder)} manifest.json is unreadable ({error}).") from error
+    # One of an earlier version has no seal, and nothing in its place.
+    if not is_as_sealed(manifest) or (SEAL not in manifest and manifest.keys() != {"format", "sha256"}):
+        raise DamagedCheckpointError(f"{_damaged(folder)} manifest.json is not as written (by its seal).")
+    return dict(manifest)
+
+
+def _intact(path: Path, digest: object) -> bool:
+    try:
+        return sha256(path) == digest
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    """Return the error for a file that may not be read, or, as damage, for one that the disk does not give back."""
+    if isinstance(error, PermissionError):
+        return CheckpointError(f"Cannot read {path}: permission denied. Run as a user who may, or change its rights.")
+    return DamagedCheckpointError(f"{_damaged(path.parent)} {explained(error, f'read {path.name}')}")
+
+
+def _damaged(folder: Path) -> str:
+    return f"The checkpoint {folder} is damaged:"
+
+
+def _demand_training(found: Checkpoint, folder: Path) -> Checkpoint:
+    if found.training is None:
+        raise CheckpointError(f"The checkpoint {folder} holds no training state; delete it to start anew.")
+    return found
+
+
+def _remedy(folder: Path) -> str:
+    """Say what to do about a checkpoint that is not whole, and what else there is."""
+    others = [folder.with_name(name) for name in (BEST, LAST, PREVIOUS) if name != folder.name]
+    whole = {other: metrics for other in others if (metrics := metrics_if_whole(other)) is not None}
+    if not whole:
+        return "No whole one lies beside it; restore it from a copy."
+    named = ", ".join(f"{other} (after step {metrics.get('step', '?')})" for other, metrics in whole.items())
+    return f"Restore it from a copy, or name a whole one in its place, which has weights too: {named}."
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -4,8 +4,10 @@
     ├── ConfigError        a setting is unknown, ill-typed or out of range (exit status 2)
     ├── RequestError       what was asked for cannot be done, whatever the state of the disk (exit status 2)
     ├── DataError          a corpus or a prepared folder is missing, unreadable or unfit
-    ├── CheckpointError    a checkpoint is missing, damaged or of an unknown format
+    ├── CheckpointError    a checkpoint is missing, unreadable or of an unknown format
+    │   └── DamagedCheckpointError  it is not as it was written
     ├── OutputError        a result cannot be written where it was asked for
+    │   └── FullDiskError  there is no space left for it
     ├── ServingError       a server cannot listen, cannot be reached or refuses
     ├── DivergedError      training met figures that are not finite, a spike, or a loss scale of nothing
     └── GroupError         another process of the same job has failed or gone
@@ -37,11 +39,19 @@ class DataError(NanoLLMError):
 
 
 class CheckpointError(NanoLLMError):
-    """A checkpoint is missing, damaged or of a format that this version does not know."""
+    """A checkpoint is missing, unreadable or of a format that this version does not know."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint is not as it was written; an earlier one may do in its place."""
 
 
 class OutputError(NanoLLMError):
     """A result cannot be written where it was asked for."""
+
+
+class FullDiskError(OutputError):
+    """A result cannot be written because there is no space left for it."""
 
 
 class ServingError(NanoLLMError):

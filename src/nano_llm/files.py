@@ -10,15 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nano_llm.errors import OutputError
+from nano_llm.errors import FullDiskError, OutputError
 
+SEAL = "seal"
+"""Name under which a manifest has its own hash."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder (paths.outputs, paths.cache)",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
     errno.EROFS: "the file system is read-only; choose another folder (paths.outputs, paths.cache)",
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "permission denied; choose a folder that you may write to",
-    errno.ENOENT: "its folder has vanished; was it moved or deleted while in use?",
+    errno.ENOENT: "it or its folder has vanished; was it moved or deleted while in use?",
+    errno.ENOTDIR: "a part of its path is a file, not a folder; choose another place",
+    errno.EFBIG: "files may not become so large here (ulimit -f); raise the limit or choose another folder",
+    errno.EIO: "the disk reports a fault; look after it, or choose another one",
 }
 
 
@@ -28,12 +34,29 @@ def explained_writes(path: Path) -> Iterator[None]:
 
     Raises:
         OutputError: The block raised an OSError.
+        FullDiskError: For want of space.
     """
     try:
         yield
     except OSError as error:
-        reason = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
-        raise OutputError(f"Cannot write {error.filename or path}: {reason}.") from error
+        raise explained(error, f"write {error.filename or path}") from error
+
+
+def explained(error: OSError, aim: str | None = None) -> OutputError:
+    """Return what the operating system says of a failure as one sentence that helps.
+
+    Args:
+        error: What the operating system says.
+        aim: What could not be done, such as "write a.txt"; None: to use the file that the error names. Where it names
+            none, a disk's failure is that of the terminal or of what stands in its place.
+    """
+    if aim is None and error.filename:
+        aim = f"use {error.filename}"
+    elif aim is None:
+        aim = "write the output of this command" if error.errno in _REMEDIES else "go on"
+    reason = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
+    kind = FullDiskError if error.errno in _NO_SPACE else OutputError
+    return kind(f"Cannot {aim}: {reason}.")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,34 +87,122 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+class GrowingFile:
+    """A text file that lines are added to, each handed to the operating system at once; use as a context."""
+
+    def __init__(self, path: Path, errors: str = "strict") -> None:
+        """Open the file, or create it.
+
+        Args:
+            path: Of the file, in a folder that exists.
+            errors: What becomes of characters that UTF-8 lacks, as for `open`.
+
+        Raises:
+            OutputError: It cannot be opened.
+        """
+        self._path = path
+        with explained_writes(path):
+            self._file = path.open("a", encoding="utf-8", errors=errors)
+
+    def __enter__(self) -> "GrowingFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        # A full disk was reported when the line was added; closing would only say it again.
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    def add(self, *lines: str) -> None:
+        """Add lines.
+
+        Raises:
+            OutputError: They cannot be written, or the file has been deleted; a part of them may be there.
+        """
+        with explained_writes(self._path):
+            if os.fstat(self._file.fileno()).st_nlink == 0:
+                # What is written to a file that has been deleted is lost without a word.
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
+            self._file.writelines(f"{line}\n" for line in lines)
+            self._file.flush()
+
+
 @contextlib.contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
+def replaced_folder(path: Path, spare: Path | None = None) -> Iterator[Path]:
     """Give an empty folder to fill, and put it in the place of ``path`` when the block ends well.
 
-    At every moment a complete folder lies at ``path`` or, for the blink of the exchange, at `retired`; after an
-    error or a kill the old one is still there.
+    At every moment a complete folder lies at ``path`` or, for the blink of the exchange, at ``spare`` or `retired`;
+    after an error or a kill the old one is still there. What a kill leaves is cleared by the next exchange.
+
+    Args:
+        path: Of the folder, in one that exists.
+        spare: Where the old folder is kept, in the place of the one kept before; None: it is not kept.
 
     Raises:
         OutputError: Anything in the block or the exchange could not be written.
     """
-    temporary, old = path.with_name(f".{path.name}.new"), retired(path)
+    temporary = path.with_name(f".{path.name}.new")
     with explained_writes(path):
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        # Its parent is not made here: where that has vanished, so has all that belongs beside this folder.
+        temporary.mkdir()
         try:
             yield temporary
             if path.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                path.rename(old)
+                _retire(path if spare is None else spare)
+                if spare is not None:
+                    path.rename(spare)
             temporary.rename(path)
-            shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (path, spare or path):
+            shutil.rmtree(retired(folder), ignore_errors=True)
+
+
+def put_in_place(source: Path, path: Path) -> None:
+    """Move a folder to ``path``; one that lies there is removed.
+
+    Raises:
+        OutputError: They cannot be moved.
+    """
+    with explained_writes(path):
+        _retire(path)
+        source.rename(path)
+        shutil.rmtree(retired(path), ignore_errors=True)
 
 
 def retired(path: Path) -> Path:
-    """Name the place where `replaced_folder` keeps the old folder during the exchange."""
+    """Name the place where an exchange keeps the old folder until the new one is there."""
     return path.with_name(f".{path.name}.old")
+
+
+def _retire(path: Path) -> None:
+    """Move a folder, if it is there, out of the way in one step: removing it takes many."""
+    if path.exists():
+        shutil.rmtree(retired(path), ignore_errors=True)
+        path.rename(retired(path))
+
+
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest with its own hash, so that damage to it is known from a change of format.
+
+    The seal must stay the same in all formats to come.
+    """
+    return {**manifest, SEAL: _digest(manifest)}
+
+
+def is_as_sealed(manifest: dict[str, Any]) -> bool:
+    """Tell whether a manifest is as `sealed` returned it; one from before there were seals passes."""
+    return SEAL not in manifest or manifest[SEAL] == _digest(
+        {name: value for name, value in manifest.items() if name != SEAL}
+    )
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

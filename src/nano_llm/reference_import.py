@@ -51,6 +51,7 @@ from nano_llm.config.schema import Config, Position
 from nano_llm.data.template import SPECIALS
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, NanoLLMError, OutputError
+from nano_llm.files import explained_writes
 from nano_llm.model.reference_names import reference_state
 
 EXPECTED = (
@@ -142,6 +143,8 @@ def import_reference(source: Path, target: Path) -> Checkpoint:
     if target.exists() or checkpoint.exists(target):
         raise OutputError(f"{target} exists already; name a new folder for the imported checkpoint.")
     read = read_reference(source)
+    with explained_writes(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(target, config=read.config, tokenizer=read.tokenizer, model=read.model(), metrics=read.metrics)
     return read
 

@@ -14,10 +14,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from nano_llm.cli.ending import ended, tell
 from nano_llm.config.plugins import register_plugins
 from nano_llm.config.register import config_source, register_schemas
 from nano_llm.config.strict import convert
-from nano_llm.errors import ConfigError, GroupError, NanoLLMError, OutputError
+from nano_llm.errors import ConfigError, GroupError, NanoLLMError
 from nano_llm.training.place import SOLE, Place
 
 
@@ -33,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is not None:
         sys.argv = [sys.argv[0], *arguments]
+    return ended(_run)
+
+
+def _run() -> int:
     failures: list[NanoLLMError] = []
     place = SOLE
 
@@ -54,16 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failures.append(ConfigError(_explanation(error)))
     except NanoLLMError as error:
         failures.append(error)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone, as with `--help | head`; nothing is left to be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        failures.append(OutputError(f"Cannot use {error.filename}: {error.strerror}; choose another paths.outputs."))
-    for failure in failures:
-        if place.rank == 0 or isinstance(failure, GroupError):
-            print(f"Error: {failure}", file=sys.stderr)
+    told = [failure for failure in failures if place.rank == 0 or isinstance(failure, GroupError)]
+    for failure in told:
+        tell(failure)
     return max((failure.exit_status for failure in failures), default=0)
 
 

@@ -14,30 +14,27 @@ from pathlib import Path
 from signal import Signals
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from rich.console import Console
 
 from nano_llm import checkpoint
 from nano_llm.assessment import assess
-from nano_llm.checkpoint import Checkpoint, TrainingState, build_model
+from nano_llm.checkpoint import BEST, LAST, PREVIOUS, TrainingState
 from nano_llm.config.identity import arm_id
 from nano_llm.config.schema import Config, Suite, TwoOutcomeConfig
-from nano_llm.data.build import PAIRS
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
-from nano_llm.data.windows import Windows
-from nano_llm.errors import CheckpointError, ConfigError, DataError, DivergedError, NanoLLMError
+from nano_llm.errors import ConfigError, DamagedCheckpointError, DivergedError, FullDiskError, NanoLLMError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
+from nano_llm.files import explained, explained_writes
 from nano_llm.interruption import Interrupted, Interruption
-from nano_llm.model.accounting import forward_flops_per_token, num_parameters
+from nano_llm.learner import Follower, Learner
+from nano_llm.model.accounting import num_parameters
 from nano_llm.model.language_model import LanguageModel
-from nano_llm.objective import Objective
 from nano_llm.tracking.console import ConsoleProgress
 from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.status import read_status, read_summary
 from nano_llm.training.group import ALONE, Group
-from nano_llm.training.loop import Metrics, Training
+from nano_llm.training.loop import Metrics
 from nano_llm.training.machine import Machine, explained_refusals, find_machine
 from nano_llm.training.place import SOLE, Place
 from nano_llm.training.state import State
@@ -115,14 +112,14 @@ def num_outcomes(config: Config) -> int:
 def finished_summary(run_id: str, path: Path) -> Summary | None:
     """Return the summary of a run that is finished and whole: the figures are its own, its best checkpoint is there."""
     summary = read_summary(path)
-    if summary is None or summary.get("id") != run_id or not checkpoint.exists(path / "checkpoints/best"):
+    if summary is None or summary.get("id") != run_id or not checkpoint.exists(path / "checkpoints" / BEST):
         return None
     return summary
 
 
 def starts_anew(path: Path) -> bool:
     """Tell whether a run was finished and has lost its best checkpoint since: its `last` one is of no use either."""
-    return read_status(path).state == "finished" and not checkpoint.exists(path / "checkpoints/best")
+    return read_status(path).state == "finished" and not checkpoint.exists(path / "checkpoints" / BEST)
 
 
 def _demand_one_run(located: Located, group: Group) -> None:
@@ -178,18 +175,23 @@ def _lead(located: Located, overrides: Sequence[str], console: Console, group: G
             console.print("This run is finished already; another seed or setting makes a new one.")
             console.print("\n".join(summary_lines(summary, path)), highlight=False, markup=False, soft_wrap=True)
             return summary
-        folder.say(f"Run {path}")
-        if starts_anew(path):
-            folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
-            shutil.rmtree(path / "checkpoints", ignore_errors=True)
-        folder.set_status("running", phase="data")
         try:
+            folder.say(f"Run {path}")
+            if starts_anew(path):
+                folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
+                shutil.rmtree(path / "checkpoints", ignore_errors=True)
+            folder.set_status("running", phase="data")
             reason, summary = _train_and_score(located, overrides, console, folder, interruption, group)
         except NanoLLMError as error:
             # A launcher asks those that are left to end; they say first why.
             interruption.patient = True
             folder.fail(str(error), details=str(error))
             raise
+        except OSError as error:
+            interruption.patient = True
+            told = explained(error)
+            folder.fail(str(told), details=traceback.format_exc())
+            raise told from error
         except Exception as error:
             interruption.patient = True
             folder.fail(f"{type(error).__name__}: {error}", details=traceback.format_exc())
@@ -231,97 +233,6 @@ def _prepare(config: Config, say: Callable[[str], None]) -> PreparedData:
     return prepare(config.data, config.protocol, num_outcomes(config), cache, say)
 
 
-class Learner:
-    """Model, objective and training of one run in this process, the same on all processes of a group."""
-
-    def __init__(
-        self,
-        config: Config,
-        data: PreparedData,
-        machine: Machine,
-        group: Group,
-        validate: Callable[[], Metrics],
-    ) -> None:
-        """Build everything, with the initial values of the seed.
-
-        Args:
-            config: The run.
-            data: What it learns from.
-            machine: Device and arithmetic.
-            group: The processes that train the model.
-            validate: Scores the model; asked on rank 0 only.
-        """
-        self._config, self._machine, self._group = config, machine, group
-        torch.manual_seed(config.seed)
-        self.model = build_model(config, data.tokenizer.vocab_size).to(machine.device)
-        self.objective = Objective(config.model, config.protocol.loss_average).to(machine.device)
-        if config.trainer.compile:
-            self.model.compile()
-        self.training = Training(
-            config,
-            self.model,
-            self.objective,
-            data.windows["train"],
-            _pairs(config, data, self.objective),
-            machine,
-            validate=validate,
-            flops_per_token=3
-            * forward_flops_per_token(self.model, config.data.window_length, factual=not self.objective.reads_both),
-            group=group,
-        )
-
-    def take_up(self, stored: Checkpoint | None) -> None:
-        """Go on from a checkpoint that rank 0 has read; None there: from the beginning."""
-        rank = self._group.place.rank
-        tensors: dict[str, torch.Tensor] = {}
-        training = None if stored is None else stored.training
-        values = self._group.told(lambda: None if training is None else training.values)
-        if values is not None:
-            if stored is not None and training is not None:
-                tensors = _prefixed("model.", stored.weights) | training.tensors
-            tensors = self._group.handed_out(tensors)
-            self.model.load_state_dict(_without_prefix("model.", tensors))
-            self.objective.load_state_dict(_without_prefix("objective.", tensors))
-            self.training.restore(values, _without_prefix("optimizer.", tensors))
-        if random := _without_prefix(_random_prefix(rank), tensors):
-            checkpoint.set_random_state(random, self._machine.device)
-        elif rank:
-            # The generator of rank 0 goes on as that of a single process would; each other rank has one of its own.
-            torch.manual_seed(_derived_seed(self._config.seed, rank, self.training.state.spent.steps))
-
-    def state(self) -> TrainingState:
-        """Return everything that resuming needs; all processes ask for it, and rank 0 gets it whole."""
-        values, optimizer = self.training.snapshot()
-        tensors = _prefixed("optimizer.", optimizer) | _prefixed("objective.", self.objective.state_dict())
-        for rank, random in enumerate(self._group.collected(checkpoint.random_state(self._machine.device))):
-            tensors |= _prefixed(_random_prefix(rank), random)
-        return TrainingState(values, tensors)
-
-
-class Follower:
-    """Hears the loop of a process that is not rank 0: it gives what rank 0 saves, and keeps nothing."""
-
-    def __init__(self, learner: Learner) -> None:
-        self._learner = learner
-
-    def on_step(self, state: State, metrics: Metrics, share: float) -> None:
-        """Rank 0 writes and shows the same row."""
-
-    def on_skip(self, state: State, why: str) -> None:
-        """Rank 0 says so."""
-
-    def on_validation(self, state: State, metrics: Metrics, is_best: bool) -> None:
-        """Rank 0 has scored the model, and keeps the weights."""
-
-    def on_save(self, state: State) -> None:
-        """Give the random state of this process to rank 0."""
-        self._learner.state()
-
-    def stop_reason(self) -> str | None:
-        """Have none; rank 0 is asked."""
-        return None
-
-
 class Session:
     """Training and scoring of one run; hears the loop and keeps what it tells."""
 
@@ -339,13 +250,16 @@ class Session:
         self._config, self._run_id, self._data, self._machine = config, run_id, data, machine
         self._folder, self._interruption, self._group = folder, interruption, group
         self._began = time.monotonic()
-        self._last, self._best = folder.path / "checkpoints/last", folder.path / "checkpoints/best"
+        self._checkpoints = folder.path / "checkpoints"
         self._progress = ConsoleProgress(console, config.name)
         self._learner = Learner(config, data, machine, group, self._validate)
         self._model, self._objective = self._learner.model, self._learner.objective
         self._training = self._learner.training
+        with explained_writes(self._checkpoints):
+            self._checkpoints.mkdir(exist_ok=True)
         self._take_up()
-        folder.open_metrics(self._training.state.spent.steps)
+        state = self._training.state
+        folder.open_metrics(state.spent.steps, state.untold)
         folder.say(
             f"{num_parameters(self._model):,} parameters, {len(data.windows['train']):,} training windows, "
             f"{group.place.size} x {machine.name}, {machine.precision.name}"
@@ -366,7 +280,7 @@ class Session:
 
     def finish(self) -> Summary:
         """Score the best checkpoint once on what selected nothing, and sum up."""
-        best = checkpoint.load(self._best)
+        best = self._load_best()
         model = best.model().to(self._machine.device)
         figures: dict[str, Any] = {"train_ce": self._training.state.train_ce, **best.metrics["validation"]}
         trainer = self._config.trainer
@@ -379,9 +293,20 @@ class Session:
         if trainer.evaluation is not Suite.none:
             figures |= self._assess(best, trainer.evaluation)
         summary = self._summary(best.metrics["step"], figures)
+        # Of no more use: what is finished is not gone on with.
+        shutil.rmtree(self._checkpoints / PREVIOUS, ignore_errors=True)
         self._folder.finish(summary)
         self._folder.say("\n".join(summary_lines(summary, self._folder.path)))
         return summary
+
+    def _load_best(self) -> checkpoint.Checkpoint:
+        try:
+            return checkpoint.load(self._checkpoints / BEST)
+        except DamagedCheckpointError as error:
+            raise DamagedCheckpointError(
+                f"{error} The run's figures are those of `{BEST}`: to train it again from step 0, delete "
+                f"{self._checkpoints}."
+            ) from error
 
     def _assess(self, best: checkpoint.Checkpoint, suite: Suite) -> dict[str, float]:
         """Put the best checkpoint through an evaluation suite; records go to the run's folder.
@@ -393,7 +318,7 @@ class Session:
             self._data,
             self._machine,
             suite,
-            records_folder(self._folder.path, self._best.name, suite),
+            records_folder(self._folder.path, BEST, suite),
             say=self._folder.log,
             on_batch=self._between_batches,
         )
@@ -415,11 +340,11 @@ class Session:
         self._folder.append_metrics({"split": "validation", **self._position(), **metrics})
         self._progress.validation(state, metrics, is_best)
         if is_best:
-            self._save(self._best, {"step": state.spent.steps, "validation": metrics})
+            self._save(BEST, {"step": state.spent.steps, "validation": metrics})
 
     def on_save(self, state: State) -> None:
         """Keep everything that resuming needs."""
-        self._save(self._last, {"step": state.spent.steps}, self._learner.state())
+        self._save(LAST, {"step": state.spent.steps}, self._learner.state(), PREVIOUS)
 
     def stop_reason(self) -> str | None:
         """Stop on a signal, or when the session's time is over.
@@ -437,14 +362,15 @@ class Session:
     # ------------------------------------------------------------------------------------ helpers
 
     def _take_up(self) -> None:
-        """Go on from the `last` checkpoint, if there is one."""
-        if not checkpoint.exists(self._last):
-            self._learner.take_up(None)
-            return
-        loaded = checkpoint.load(self._last)
-        if loaded.training is None:
-            raise CheckpointError(f"The checkpoint {self._last} holds no training state; delete it to start anew.")
+        """Go on from the newest checkpoint that is whole; where none was saved, begin, and say so if it is again."""
+        loaded = checkpoint.load_newest(self._checkpoints, self._folder.say)
         self._learner.take_up(loaded)
+        if loaded is None:
+            if (step := self._folder.logged_step()) is not None:
+                self._folder.say(
+                    f"No checkpoint was saved, or it was removed: starting at step 0, not after step {step}"
+                )
+            return
         self._folder.say(f"Resuming after step {self._training.state.spent.steps}")
 
     def _validate(self) -> Metrics:
@@ -456,10 +382,10 @@ class Session:
         return figures
 
     def _last_good_state(self) -> str:
-        if not checkpoint.exists(self._last):
-            return "No checkpoint had been saved yet."
-        step = checkpoint.load(self._last).metrics["step"]
-        return f"The last good state is {self._last}, after step {step}."
+        for folder in (self._checkpoints / LAST, self._checkpoints / PREVIOUS):
+            if (metrics := checkpoint.metrics_if_whole(folder)) is not None:
+                return f"The last good state is {folder}, after step {metrics['step']}."
+        return "No checkpoint had been saved yet."
 
     def _score(self, model: LanguageModel, split: str, num_reviews: int | None) -> Likelihood:
         return likelihood(
@@ -479,15 +405,35 @@ class Session:
         self._folder.beat("evaluation", **self._position())
         self._interruption.raise_if_requested()
 
-    def _save(self, place: Path, metrics: dict[str, Any], training: TrainingState | None = None) -> None:
-        checkpoint.save(
-            place,
-            config=self._config,
-            tokenizer=self._data.tokenizer,
-            model=self._model,
-            metrics=metrics,
-            training=training,
-        )
+    def _save(
+        self, name: str, metrics: dict[str, Any], training: TrainingState | None = None, spare: str | None = None
+    ) -> None:
+        def save() -> None:
+            checkpoint.save(
+                self._checkpoints / name,
+                config=self._config,
+                tokenizer=self._data.tokenizer,
+                model=self._model,
+                metrics=metrics,
+                training=training,
+                spare=None if spare is None else self._checkpoints / spare,
+            )
+
+        try:
+            save()
+        except FullDiskError as error:
+            if not self._give_up_spare():
+                raise
+            save()
+            self._folder.say(f"{error} The checkpoint `{PREVIOUS}` was removed to make room for `{name}`.")
+
+    def _give_up_spare(self) -> bool:
+        """Remove `previous`, where `last` is whole without it; tell whether there is more space now."""
+        previous = self._checkpoints / PREVIOUS
+        if not previous.is_dir() or checkpoint.metrics_if_whole(self._checkpoints / LAST) is None:
+            return False
+        shutil.rmtree(previous, ignore_errors=True)
+        return True
 
     def _position(self) -> dict[str, Any]:
         spent = self._training.state.spent
@@ -528,32 +474,3 @@ def summary_lines(summary: Summary, path: Path) -> list[str]:
         f"({summary['tokens_per_second']:,.0f} tokens/s), ended by trainer.{summary['ended_by']}",
         f"Everything is in {path}",
     ]
-
-
-def _pairs(config: Config, data: PreparedData, objective: Objective) -> Windows | None:
-    """Return the minimal pairs that training needs, if its objective reads them."""
-    if not objective.reads_pairs:
-        return None
-    if PAIRS not in data.windows:
-        raise DataError(
-            f"model.separation.kind=cad_pairs learns from minimal pairs, and data={config.data.name} has "
-            "none. Set data.num_pairs above 0 (data=imdb needs data.cad too), or take another kind."
-        )
-    return data.windows[PAIRS]
-
-
-def _random_prefix(rank: int) -> str:
-    """Name the random state of a rank in a checkpoint; a single process has that of rank 0."""
-    return f"random.{rank}." if rank else "random."
-
-
-def _derived_seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
-
-
-def _prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
-def _without_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

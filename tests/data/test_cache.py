@@ -16,6 +16,7 @@ import pytest
 from nano_llm.data.arrays import load_array, save_array
 from nano_llm.data.cache import MANIFEST, DamagedFolderError, Manifest, _locked, open_or_build, read_manifest
 from nano_llm.errors import OutputError
+from nano_llm.files import SEAL
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 BUILDER = """
@@ -212,3 +213,40 @@ def test_a_manifest_checks_only_what_it_lists(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / MANIFEST).read_text()) == read_manifest(tmp_path / "a")
     with pytest.raises(DamagedFolderError, match="no manifest"):
         read_manifest(tmp_path / "nowhere")
+
+
+def test_every_bit_of_the_manifest_is_guarded(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    sound = open_or_build(target, build_a, wanted, silent)
+    content = (target / MANIFEST).read_bytes()
+    for position in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[position // 8] ^= 1 << position % 8
+        (target / MANIFEST).write_bytes(flipped)
+        try:
+            found = read_manifest(target)
+        except DamagedFolderError:
+            continue
+        # Only the seal's own name is left without a guard, as folders from before there were seals have none.
+        assert SEAL not in found
+        assert {name: found[name] for name in sound if name != SEAL}.items() <= sound.items()
+
+
+def test_every_bit_of_a_file_is_guarded(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    open_or_build(target, build_a, wanted, silent)
+    content = (target / "a.txt").read_bytes()
+    for position in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[position // 8] ^= 1 << position % 8
+        (target / "a.txt").write_bytes(flipped)
+        with pytest.raises(DamagedFolderError, match=r"a\.txt does not have the checksum"):
+            read_manifest(target)
+
+
+def test_a_manifest_from_before_there_were_seals_is_read(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    sound = open_or_build(target, build_a, wanted, silent)
+    old = {name: value for name, value in sound.items() if name != SEAL}
+    (target / MANIFEST).write_text(json.dumps(old))
+    assert open_or_build(target, refuse_to_build, wanted, silent) == old

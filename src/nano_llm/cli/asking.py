@@ -72,9 +72,10 @@ def find_checkpoint(given: argparse.Namespace) -> Path:
     Raises:
         RequestError: There is no trained model of that name.
     """
+    from nano_llm import checkpoint
     from nano_llm.tracking.locate import LATEST, locate
 
-    found = locate(given.run, given.outputs).checkpoint
+    found = checkpoint.present(locate(given.run, given.outputs).checkpoint)
     if given.run == LATEST:
         print(f"{LATEST}: {found}", file=sys.stderr)
     return found

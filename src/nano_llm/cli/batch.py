@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from nano_llm.cli.asking import NUM_ROWS
 from nano_llm.errors import OutputError, RequestError
-from nano_llm.files import explained_writes
+from nano_llm.files import GrowingFile, explained_writes
 from nano_llm.generation.account import account
 from nano_llm.generation.author import Author, Commission
 from nano_llm.generation.request import SHARED_FIELDS, read_counterfactual_request, read_request
@@ -70,21 +70,14 @@ def answer_requests(
         if line.strip()
     ]
     done = _answered(answers, asked)
-    try:
-        # Half a character, as an id may hold one, is written as JSON spells it.
-        with (
-            answers.open("a", encoding="utf-8", errors="backslashreplace") as out,
-            Progress(transient=True) as progress,
-        ):
-            task = progress.add_task("requests", total=len(asked), completed=len(done))
-            for batch in _batches(author, asked[len(done) :], defaults):
-                for answer in _answers(author, batch, censored=censored):
-                    out.write(json.dumps(answer, ensure_ascii=False) + "\n")
-                    done.append(answer)
-                out.flush()
-                progress.update(task, completed=len(done))
-    except OSError as error:
-        raise OutputError(f"Cannot write the answers to {answers}: {error.strerror}.") from error
+    # Half a character, as an id may hold one, is written as JSON spells it.
+    with GrowingFile(answers, errors="backslashreplace") as out, Progress(transient=True) as progress:
+        task = progress.add_task("requests", total=len(asked), completed=len(done))
+        for batch in _batches(author, asked[len(done) :], defaults):
+            answered = list(_answers(author, batch, censored=censored))
+            out.add(*(json.dumps(answer, ensure_ascii=False) for answer in answered))
+            done += answered
+            progress.update(task, completed=len(done))
     num_failed = sum("error" in answer for answer in done)
     print(f"{len(done)} requests answered in {answers}, {num_failed} of them with an error")
     return num_failed

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from nano_llm import __version__
-from nano_llm.errors import NanoLLMError
+from nano_llm.cli.ending import ended
 
 COMMANDS = {
     "run": ("nano_llm.run", "train, evaluate and resume a model; takes Hydra overrides"),
@@ -30,6 +30,10 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command and return its exit status."""
+    return ended(lambda: _carry_out(arguments))
+
+
+def _carry_out(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in ("-sc", "--shell-completion"):
         return _complete(given)
@@ -45,17 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Error: no command {given[0]!r}; {suggest(given[0], list(COMMANDS))}", file=sys.stderr)
         return 2
     module, _ = COMMANDS[given[0]]
-    try:
-        status: int = import_module(module).main(given[1:])
-    except NanoLLMError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone, as with `| head`; nothing is left to be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    status: int = import_module(module).main(given[1:])
     return status
 
 

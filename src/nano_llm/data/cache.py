@@ -6,7 +6,11 @@ whose lock is free belongs to a dead process and is removed by the next call.
 
 ``manifest.json`` holds whatever the writer says and a table of files:
 
-    {"fingerprint": "9f2c...", ..., "files": {"tokenizer.json": {"bytes": 13021, "crc32": 2711508530}, ...}}
+    {"fingerprint": "9f2c...", ..., "files": {"tokenizer.json": {"bytes": 13021, "crc32": 2711508530}, ...},
+     "seal": "77ab..."}
+
+Every opening reads every file once and holds it against the table, and the manifest against its seal, a hash of its
+other values: one flipped bit anywhere is found, and the folder is built again.
 """
 
 import contextlib
@@ -19,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nano_llm.files import explained_writes, write_json
+from nano_llm.files import explained_writes, is_as_sealed, sealed, write_json
 
 MANIFEST = "manifest.json"
 _LOCK = "lock"
@@ -42,6 +46,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if not is_as_sealed(manifest):
+            raise DamagedFolderError(f"its {MANIFEST} is not as it was written")
         files = {str(name): (int(entry["bytes"]), int(entry["crc32"])) for name, entry in manifest["files"].items()}
     except FileNotFoundError:
         raise DamagedFolderError(f"it has no {MANIFEST}") from None
@@ -78,9 +84,9 @@ def open_or_build(
             return found
         manifest = build(partial)
         with explained_writes(target):
-            sealed = _seal(partial, manifest)
+            whole = _seal(partial, manifest)
             _replace(target, partial)
-        return sealed
+        return whole
 
 
 def _open(target: Path, refusal: Callable[[Manifest], str | None], log: Callable[[str], None]) -> Manifest | None:
@@ -122,9 +128,9 @@ def _seal(folder: Path, manifest: Manifest) -> Manifest:
         for file in sorted(folder.iterdir())
         if file.name != _LOCK
     }
-    sealed = {**manifest, "files": files}
-    write_json(folder / MANIFEST, sealed)
-    return sealed
+    whole = sealed({**manifest, "files": files})
+    write_json(folder / MANIFEST, whole)
+    return whole
 
 
 def _replace(target: Path, partial: Path) -> None:

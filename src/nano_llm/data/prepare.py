@@ -24,6 +24,7 @@ from nano_llm.data.split import Split
 from nano_llm.data.template import Template
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.data.windows import Windows
+from nano_llm.files import SEAL
 
 Log = Callable[[str], None]
 
@@ -103,5 +104,5 @@ def _open(folder: Path, manifest: Manifest, template: Template) -> PreparedData:
         tokenizer=Tokenizer.from_json((folder / TOKENIZER).read_text(encoding="utf-8")),
         windows={name: Windows.load(folder, windows_name(name)) for name in counts["windows"]},
         splits={name: Split.load(folder, name) for name in counts["splits"]},
-        record={name: value for name, value in manifest.items() if name != "files"},
+        record={name: value for name, value in manifest.items() if name not in ("files", SEAL)},
     )

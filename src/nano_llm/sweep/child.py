@@ -1,5 +1,6 @@
 """What the process of a cell does: ``python -m nano_llm.sweep.child FOLDER``. It ends when its parent does."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -26,7 +27,9 @@ def main(arguments: Sequence[str]) -> int:
         demand_same_run(cell)
         run_session(cell.config, cell.overrides, Console(width=120))
     except NanoLLMError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        # On a full disk the sweep's log of this cell takes nothing more; the status tells.
+        with contextlib.suppress(OSError):
+            print(f"Error: {error}", file=sys.stderr)
         return error.exit_status
     return 0
 

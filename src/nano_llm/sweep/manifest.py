@@ -38,10 +38,10 @@ def held(study: Path) -> Iterator[None]:
     with explained_writes(study):
         study.mkdir(parents=True, exist_ok=True)
         lock = _take_hold(study)
+        # Not buffered: what a full disk does not take would be tried again when the file is closed.
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
     with lock:
-        lock.truncate(0)
-        lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
         yield
 
 

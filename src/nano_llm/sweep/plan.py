@@ -67,7 +67,7 @@ def work_of(cell: Cell) -> Work:
     """Judge from a cell's folder what it still needs."""
     if is_finished(cell):
         return Work.reused
-    can_resume = checkpoint.exists(cell.path / "checkpoints/last") and not starts_anew(cell.path)
+    can_resume = checkpoint.can_resume(cell.path / "checkpoints") and not starts_anew(cell.path)
     return Work.resumed if can_resume else Work.computed
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nano_llm.errors import RequestError
+from nano_llm.files import retired
 
 LATEST = "latest"
 
@@ -28,11 +29,12 @@ def locate(name: str, outputs: Path) -> Place:
         RequestError: There is no trained model there.
     """
     folder = _latest(outputs) if name == LATEST else Path(name).expanduser()
-    if (folder / "manifest.json").is_file():
-        in_run = folder.parent.name == "checkpoints"
+    in_run = folder.parent.name == "checkpoints"
+    # One of a run that has lost its manifest is a damaged checkpoint, whose loading tells what else there is.
+    if (folder / "manifest.json").is_file() or (in_run and folder.is_dir()):
         return Place(folder, folder.parent.parent if in_run else folder)
     best = folder / "checkpoints/best"
-    if best.is_dir():
+    if best.is_dir() or retired(best).is_dir():
         return Place(best, folder)
     raise RequestError(
         f"{folder} is neither a run with a checkpoint nor a checkpoint. Name a folder such as "

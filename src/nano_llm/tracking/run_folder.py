@@ -3,7 +3,7 @@
 outputs/<study>/<arm>-<id>/seed-<n>/
   config.yaml  overrides.yaml  environment.json  data.json
   metrics.jsonl  status.json  run.log  summary.json
-  checkpoints/{best,last}/   evaluation/<name>.json
+  checkpoints/{best,last}/ (and previous/ until it is finished)   evaluation/<name>.json
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,7 @@ from rich.console import Console
 from nano_llm.config.identity import to_plain
 from nano_llm.config.schema import Config
 from nano_llm.errors import OutputError
-from nano_llm.files import explained_writes, write_json, write_text
+from nano_llm.files import GrowingFile, explained_writes, sha256, write_json, write_text
 from nano_llm.tracking.environment import environment
 from nano_llm.tracking.lock import take_hold
 from nano_llm.tracking.status import read_object, read_summary
@@ -50,7 +50,7 @@ class RunFolder:
         with explained_writes(path):
             path.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_hold()
-        self._metrics: IO[str] | None = None
+        self._metrics: GrowingFile | None = None
         # A run that was cut keeps its position until its next session says more.
         self._details = {name: value for name, value in self.status().items() if name in _POSITION}
         self._beat_at = 0.0
@@ -60,9 +60,7 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         if self._metrics is not None:
-            # A full disk was reported when the row was written; closing would only say it again.
-            with contextlib.suppress(OSError):
-                self._metrics.close()
+            self._metrics.close()
         self._lock.close()
 
     def _take_hold(self) -> IO[str]:
@@ -80,13 +78,14 @@ class RunFolder:
         return read_object(self.path / "status.json") or {}
 
     def summary(self) -> dict[str, Any] | None:
-        """Return the summary of a finished run; None if it is not finished or its summary is unreadable."""
+        """Return the summary of a finished run; None if it is not finished or its summary is not as it was written."""
         return read_summary(self.path)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary and mark the run as finished."""
-        write_json(self.path / "summary.json", summary)
-        self.set_status("finished", phase="done")
+        path = self.path / "summary.json"
+        write_json(path, summary)
+        self.set_status("finished", phase="done", summary_sha256=sha256(path))
 
     def set_status(self, state: str, **details: Any) -> None:
         """Write the state of the run and what is known of its position.
@@ -125,21 +124,30 @@ class RunFolder:
         write_json(self.path / "environment.json", {**environment(), "num_processes": num_processes})
         write_json(self.path / "data.json", data)
 
-    def open_metrics(self, last_step: int) -> None:
-        """Open metrics.jsonl, dropping rows after ``last_step``: the steps they tell of will be taken again."""
+    def logged_step(self) -> int | None:
+        """Return the step of the latest row of metrics.jsonl; None where there is none."""
+        return max((step for _, step, _ in self._rows()), default=None)
+
+    def open_metrics(self, last_step: int, untold: Collection[str] = ()) -> None:
+        """Open metrics.jsonl, dropping the rows that will be written again.
+
+        Args:
+            last_step: That is not taken again.
+            untold: Splits whose row of that step is written again nevertheless.
+        """
         path = self.path / "metrics.jsonl"
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        rows = [(line, _row_step(line)) for line in text.splitlines()]
-        write_text(path, "".join(line + "\n" for line, step in rows if step is not None and step <= last_step))
-        with explained_writes(path):
-            self._metrics = path.open("a", encoding="utf-8")
+        kept = [
+            line
+            for line, step, split in self._rows()
+            if step < last_step or (step == last_step and split not in untold)
+        ]
+        write_text(path, "".join(line + "\n" for line in kept))
+        self._metrics = GrowingFile(path)
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add one row to metrics.jsonl and hand it to the operating system."""
         assert self._metrics is not None, "open_metrics comes first"
-        with explained_writes(self.path / "metrics.jsonl"):
-            self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
-            self._metrics.flush()
+        self._metrics.add(json.dumps(row, allow_nan=False))
 
     def say(self, text: str) -> None:
         """Tell the user and run.log."""
@@ -149,11 +157,8 @@ class RunFolder:
     def log(self, text: str) -> None:
         """Add lines to run.log, each with the time."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        with (
-            explained_writes(self.path / "run.log"),
-            (self.path / "run.log").open("a", encoding="utf-8") as file,
-        ):
-            file.writelines(f"{now} {line}\n" for line in text.splitlines())
+        with GrowingFile(self.path / "run.log") as file:
+            file.add(*(f"{now} {line}" for line in text.splitlines()))
 
     def write_evaluation(self, name: str, record: dict[str, Any]) -> None:
         """Write one evaluation's record."""
@@ -162,11 +167,17 @@ class RunFolder:
             folder.mkdir(exist_ok=True)
         write_json(folder / f"{name}.json", record)
 
-
-def _row_step(line: str) -> int | None:
-    """Return the step of a metrics row; None for a line that a kill or a fault has damaged."""
-    try:
-        step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return step if isinstance(step, int) else None
+    def _rows(self) -> list[tuple[str, int, str | None]]:
+        """Return the lines of metrics.jsonl with step and split, without those that a kill or a fault has damaged."""
+        path = self.path / "metrics.jsonl"
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        rows = []
+        for line in text.splitlines():
+            try:
+                row = json.loads(line)
+                step, split = row["step"], row.get("split")
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+            if isinstance(step, int):
+                rows.append((line, step, split))
+        return rows

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nano_llm.files import sha256
 from nano_llm.tracking.lock import is_held
 
 SILENCE_SECONDS = 600.0
@@ -43,9 +44,12 @@ def read_status(folder: Path) -> RunStatus:
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """Return the summary of a finished run; None if it is not finished or its summary is unreadable."""
-    details = read_object(folder / "status.json") or {}
-    return read_object(folder / "summary.json") if details.get("state") == "finished" else None
+    """Return the summary of a finished run; None if it is not finished or its summary is not as it was written."""
+    details, path = read_object(folder / "status.json") or {}, folder / "summary.json"
+    summary = read_object(path) if details.get("state") == "finished" else None
+    # A run of an earlier version did not note the hash.
+    is_intact = summary is not None and details.get("summary_sha256") in (None, sha256(path))
+    return summary if is_intact else None
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

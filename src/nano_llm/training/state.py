@@ -51,6 +51,12 @@ class State:
     recent_norms: list[float] = field(default_factory=list)
     """Gradient norms of the latest steps taken, the newest last, where spikes are watched for."""
 
+    @property
+    def untold(self) -> set[str]:
+        """Splits whose row of figures after the last step is still to be told."""
+        rows = {"train": bool(self.pending), "validation": self.evaluated_step != self.spent.steps}
+        return {split for split, is_due in rows.items() if is_due}
+
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON's types."""
         return asdict(self)
