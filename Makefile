@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo table512 test lint format bench clean
+.PHONY: help demo table512 test torture lint format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ demo: $(INSTALLED)  ## train vanilla, inter-block and TARNet on a small corpus a
 
 test: $(INSTALLED)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+torture: $(INSTALLED)  ## inject every fault for long (an hour)
+	OMP_NUM_THREADS=1 NANO_LLM_TORTURE=10 $(BIN)/python -m pytest --capture=no --verbose tests/torture
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .
