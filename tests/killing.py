@@ -1,5 +1,6 @@
 """Commands as a user starts them, killed by ``kill -9`` at a moment of chance."""
 
+import contextlib
 import os
 import random
 import signal
@@ -81,8 +82,9 @@ def await_moment(process: "subprocess.Popen[bytes]", place: Path, stage: Stage, 
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
-    """End a command and its group at once."""
-    os.killpg(process.pid, signal.SIGKILL)
+    """End a command and its group at once, if it has not ended yet."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

@@ -9,6 +9,7 @@ from nano_llm.report.report import write_report
 
 TIMES = {"training_seconds", "tokens_per_second", "seconds", "wall_seconds", "ended", "started", "heartbeat"}
 """Fields that tell when something was, or how long it took."""
+HASHES_OF_TIMES = {"summary_sha256"}
 PROCESSES = {"pid", "attempts"}
 LOGS = {"run.log", "console.log", ".lock"}
 """Files that tell how it went, not what has come of it."""
@@ -35,6 +36,8 @@ def forget_times(study: Path) -> None:
     assert leavings(study / "report") == before
     for path in study.glob("*/seed-*/summary.json"):
         path.write_text(json.dumps(_treated(json.loads(path.read_text()), _of_a_second)))
+        status = path.with_name("status.json")
+        status.write_text(json.dumps(_timeless(json.loads(status.read_text()))))
     for path in study.glob("*/seed-*/metrics.jsonl"):
         rows = [_treated(json.loads(line), _of_a_second) for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -53,6 +56,7 @@ def _content(path: Path) -> object:
         if path.name == "manifest.json" and "training.json" in told.get("sha256", {}):
             # That file tells the seconds that training has taken, and is compared itself.
             del told["sha256"]["training.json"]
+            told.pop("seal", None)
         return told
     return path.read_bytes()
 
@@ -65,7 +69,7 @@ def _treated(told: Any, treat: Callable[[dict[str, Any]], dict[str, Any]]) -> An
 
 
 def _timeless(told: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in told.items() if name not in TIMES | PROCESSES}
+    return {name: value for name, value in told.items() if name not in TIMES | HASHES_OF_TIMES | PROCESSES}
 
 
 def _of_a_second(told: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Commands that are killed by ``kill -9`` at a moment of chance, and given again, end as if nothing had happened."""
 
+import contextlib
 import json
 import os
 import random
@@ -136,7 +137,5 @@ def _stage_of_requests(place: Path) -> str:
 def _kill(processes: list[int]) -> None:
     """Kill cells, each with all that it has started."""
     for pid in processes:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
