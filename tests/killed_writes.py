@@ -8,6 +8,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from leavings import NO_CHECKOUT
+
 WRITES = {"os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.truncate"}
 """What Python tells its auditors before it does so; of `open`, those for writing count too."""
 
@@ -58,6 +60,7 @@ def _command(place: Path, arguments: tuple[str, ...], kill_at: int | None, sende
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.chdir(place)
+    os.environ |= NO_CHECKOUT
     sys.dont_write_bytecode = True
     num_writes = 0
 

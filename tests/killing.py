@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from leavings import NO_CHECKOUT
 from nano_llm.tracking.status import read_object
 
 LOOK_SECONDS = 0.002
@@ -36,7 +37,8 @@ class Command:
         site = scratch / "site"
         site.mkdir(exist_ok=True)
         (site / "sitecustomize.py").write_text(SITE)
-        self._variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, sys.path)])}
+        modules = os.pathsep.join([str(site), *filter(None, sys.path)])
+        self._variables = {**os.environ, **NO_CHECKOUT, "PYTHONPATH": modules}
 
     def start(self, place: Path) -> "subprocess.Popen[bytes]":
         """Start it, as the leader of a group of its own."""

@@ -1,6 +1,7 @@
 """What commands leave on disk, without what may differ between two ways to the same result: times, logs, processes."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ HASHES_OF_TIMES = {"summary_sha256"}
 PROCESSES = {"pid", "attempts"}
 LOGS = {"run.log", "console.log", ".lock"}
 """Files that tell how it went, not what has come of it."""
+NO_CHECKOUT = {"GIT_DIR": os.devnull}
+"""Variables under which runs tell nothing of the checkout, which somebody may be at work in."""
 
 
 def leavings(folder: Path) -> dict[str, object]:
@@ -25,8 +28,8 @@ def leavings(folder: Path) -> dict[str, object]:
 
 def assert_equal_leavings(one: Path, other: Path) -> None:
     first, second = leavings(one), leavings(other)
-    assert first.keys() == second.keys()
-    assert [name for name in first if first[name] != second[name]] == []
+    differing = [name for name in sorted(first | second) if first.get(name) != second.get(name)]
+    assert not differing, f"{one} and {other} differ in {', '.join(differing)}"
 
 
 def forget_times(study: Path) -> None:
