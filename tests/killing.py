@@ -119,7 +119,9 @@ def stage_of_run(place: Path) -> str:
     """Return how far the one run below a folder has come: what it does there is another matter."""
     status = _status(place)
     if status.get("phase") in (None, "data"):
-        return "data" if any(place.glob("cache/*")) else "start"
+        if any(place.glob("cache/*.partial")):
+            return "data"
+        return "loading" if any(place.glob("cache/*")) else "start"
     return "training" if status.get("share", 0.0) < 1 else "evaluation"
 
 
