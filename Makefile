@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # of its own. So it is taken by version, from the index in use; requirements-torch.lock tells how to check it too.
 TORCH ?= --constraint constraints.txt torch
 
-.PHONY: help demo table512 test lint format bench lock clean
+.PHONY: help demo table512 test torture lint format bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ demo: $(INSTALLED)  ## train vanilla, inter-block and TARNet on a small corpus a
 
 test: $(INSTALLED)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+torture: $(INSTALLED)  ## inject every fault for long (an hour)
+	OMP_NUM_THREADS=1 NANO_LLM_TORTURE=10 $(BIN)/python -m pytest --capture=no --verbose tests/torture
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .

@@ -6,12 +6,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from killed_writes import carry_out, output
 from tiny_run import TINY_RUN, Run
 
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a tiny run of two heads has been carried out: ``outputs`` and ``cache``; to be copied."""
+    place = tmp_path_factory.mktemp("trained") / "place"
+    place.mkdir()
+    ended = carry_out(place, "run", *TINY_RUN, "paths.outputs=outputs", "paths.cache=cache")
+    assert ended.status == 0, output(place)
+    return place
 
 
 @pytest.fixture

@@ -159,11 +159,13 @@ UNTESTED_ALONE = {
 OF_NO_MODULE = {
     "test_architecture",
     "test_experiments",
+    "test_faults_of_disk",
     "test_hostile_clients",
     "test_malformed_bodies",
     "test_notebooks",
     "test_reference",
     "test_supply",
+    "test_torture",
 }
 """Tests of the whole, or of several modules at once."""
 
@@ -171,10 +173,7 @@ OF_NO_MODULE = {
 def test_tests_mirror_the_source() -> None:
     tests = ROOT / "tests"
     for path in tests.rglob("test_*.py"):
-        if path.stem in OF_NO_MODULE or "torture" in path.parts:
-            continue
-        # Faults that no module has for itself.
-        if path.stem == "test_faults_of_disk" or path.parent.name == "torture":
+        if path.stem in OF_NO_MODULE or path.parent.name == "torture":
             continue
         mirrored = PACKAGE / path.parent.relative_to(tests) / path.name.removeprefix("test_")
         assert mirrored.exists() or mirrored.with_suffix("").is_dir(), f"{path} mirrors nothing"

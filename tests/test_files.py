@@ -1,10 +1,12 @@
 """Writing: whole or not at all, with a reason."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,6 +58,30 @@ def test_a_failed_write_keeps_the_old_text_and_leaves_nothing_behind(
     with pytest.raises(OutputError, match="disk is full"):
         write_text(path, "new")
     assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_a_kill_has_left_is_taken_up_by_the_next_writing(tmp_path: Path) -> None:
+    (tmp_path / ".a.txt.tmp").write_text("a longer text that was never")
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_a_living_writer_has_begun_is_left_alone_until_it_is_in_its_place(tmp_path: Path) -> None:
+    path, temporary = tmp_path / "a.txt", tmp_path / ".a.txt.tmp"
+    with temporary.open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = threading.Thread(target=write_text, args=(path, "second"))
+        second.start()
+        first.write("first")
+        first.flush()
+        second.join(timeout=0.2)
+        assert second.is_alive()
+        assert temporary.read_text() == "first"
+        temporary.replace(path)
+    second.join()
+    assert path.read_text() == "second"
     assert names(tmp_path) == ["a.txt"]
 
 

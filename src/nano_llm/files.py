@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -67,19 +68,37 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file by new content; a reader sees the old or the new one, never a part.
 
+    Until then it lies in ``.<name>.tmp``, locked by whoever writes it: what a kill has left there is taken up by the
+    next writing of the same file, and two writers wait for each other.
+
     Raises:
         OutputError: The file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     with explained_writes(path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        while True:
+            with temporary.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if not is_at(file.fileno(), temporary):  # its last holder has just put it in its place
+                    continue
+                try:
+                    file.truncate(0)
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    temporary.replace(path)
+                finally:
+                    if is_at(file.fileno(), temporary):
+                        temporary.unlink()
+            return
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether the file that was opened is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_json(path: Path, value: Any) -> None:

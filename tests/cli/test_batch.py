@@ -1,6 +1,7 @@
 """Files of requests: one answer a line, whatever the line, and once only."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from nano_llm.cli.main import main
 from nano_llm.generation.author import Author
+from torture_factor import FACTOR
 
 
 def answer(model: Path, requests: Path, *arguments: str) -> int:
@@ -82,15 +84,15 @@ def test_options_hold_for_lines_that_say_nothing_else(two_heads: Path, tmp_path:
     assert [text["num_tokens"] for line in answers(path) for text in line["texts"]] == [5, 3]
 
 
-@pytest.mark.parametrize("num_bytes_lost", [1, 40])
-def test_what_was_answered_is_kept_and_the_rest_is_answered_as_if_nothing_had_happened(
-    monkeypatch: pytest.MonkeyPatch, two_heads: Path, requests: Path, num_bytes_lost: int
+@pytest.mark.parametrize(("num_answers", "num_bytes_lost"), [(5, 1), (10, 40), (12, 0)])
+def test_batches_that_were_answered_whole_are_kept_and_the_rest_is_answered_as_if_nothing_had_happened(
+    monkeypatch: pytest.MonkeyPatch, two_heads: Path, requests: Path, num_answers: int, num_bytes_lost: int
 ) -> None:
     assert answer(two_heads, requests) == 0
     file = requests.with_name("answers.jsonl")
     whole = file.read_bytes()
-    first_five = b"".join(whole.splitlines(keepends=True)[:5])
-    file.write_bytes(first_five[:-num_bytes_lost])
+    first = b"".join(whole.splitlines(keepends=True)[:num_answers])
+    file.write_bytes(first[: len(first) - num_bytes_lost])
     asked: list[int] = []
     commissions = Author.commissions
 
@@ -100,12 +102,25 @@ def test_what_was_answered_is_kept_and_the_rest_is_answered_as_if_nothing_had_ha
 
     monkeypatch.setattr(Author, "commissions", counting)
     assert answer(two_heads, requests) == 0
-    assert asked == list(range(4, 12))
-    texts = [[text["text"] for text in json.loads(line)["texts"]] for line in whole.splitlines()]
-    assert [[text["text"] for text in line["texts"]] for line in answers(requests)] == texts
+    # Eight lines ask for the 32 texts that are written together.
+    assert asked == list(range({5: 0, 10: 8, 12: 12}[num_answers], 12))
+    assert file.read_bytes() == whole
     asked.clear()
     assert answer(two_heads, requests) == 0
     assert asked == []
+
+
+def test_answers_cut_off_at_any_byte_are_ended_byte_for_byte(two_heads: Path, requests: Path) -> None:
+    lines = [{"tokens": 3 + n % 5, "seed": n, "num": 1 + n % 3, "top": n % 2} for n in range(30)]
+    lines[3:3] = [{"temperature": -1}, {"text": "the plot is dull.", "label": "neg", "topic": "drama", "draws": 3}]
+    requests.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    file = requests.with_name("answers.jsonl")
+    assert answer(two_heads, requests) == 1
+    whole = file.read_bytes()
+    for cut in random.Random(0).sample(range(len(whole)), 4 * FACTOR):
+        file.write_bytes(whole[:cut])
+        assert answer(two_heads, requests) == 1
+        assert file.read_bytes() == whole, f"cut at byte {cut}"
 
 
 def test_answers_to_other_requests_are_not_mixed(

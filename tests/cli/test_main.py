@@ -75,8 +75,21 @@ def test_prepare_copies_a_folder_that_a_run_can_use(tmp_path: Path, capsys: pyte
     assert "train: 16 windows" in capsys.readouterr().out
     assert main(["prepare", *corpus, f"data.prepared={target}", f"paths.cache={tmp_path}/unused"]) == 0
     assert not (tmp_path / "unused").exists()
-    assert main(["prepare", "--to", str(target), *corpus, f"paths.cache={tmp_path}/cache"]) == 1
+
+
+def test_prepare_takes_a_copy_that_is_there_for_its_own_and_leaves_anything_else_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["prepare", "--to", str(tmp_path / "prepared"), "data=scm", f"paths.cache={tmp_path}/cache"]
+    small = ["data.num_train=16", "data.num_validation=4", "data.num_test=4"]
+    assert main([*command, *small]) == 0
+    assert main([*command, *small]) == 0
+    assert main([*command, *small, "data.num_train=17"]) == 1
     assert "exists already" in capsys.readouterr().err
+    (tmp_path / "prepared/tokenizer.json").write_text("mine")
+    assert main([*command, *small]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert (tmp_path / "prepared/tokenizer.json").read_text() == "mine"
 
 
 def test_the_console_script_is_installed() -> None:

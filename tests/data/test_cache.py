@@ -1,6 +1,7 @@
 """Folders that are complete or not there: damage, races, deaths."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -187,6 +188,27 @@ def test_a_killed_process_does_not_stand_in_the_way_of_its_own_data(tmp_path: Pa
     open_or_build(cache / "a", build_a, wanted, silent)
     assert names(cache) == ["a"]
     assert names(cache / "a") == ["a.txt", "b.txt", MANIFEST]
+
+
+def test_an_exchange_that_a_kill_cut_short_is_ended_by_the_next_call(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    open_or_build(target, build_a, wanted, silent)
+    (target / "lock").touch()
+    (tmp_path / "a.damaged").mkdir()
+    open_or_build(target, refuse_to_build, wanted, silent)
+    assert names(tmp_path) == ["a"]
+    assert names(target) == ["a.txt", "b.txt", MANIFEST]
+
+
+def test_an_exchange_of_a_living_process_is_left_to_it(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    open_or_build(target, build_a, wanted, silent)
+    (tmp_path / "a.damaged").mkdir()
+    with (target / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        open_or_build(target, refuse_to_build, wanted, silent)
+        assert names(tmp_path) == ["a", "a.damaged"]
+        assert "lock" in names(target)
 
 
 def test_what_a_living_process_is_writing_is_left_alone(tmp_path: Path) -> None:

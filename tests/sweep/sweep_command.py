@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nano_llm.tracking.status import read_status
 from tiny_run import TINY_RUN
 
 FAULTS = '''
@@ -102,6 +104,15 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def is_stuck(folder: Path) -> bool:
+    """Tell whether the cell ignores SIGTERM, as its fault makes it."""
+    if read_status(folder).state != "running":
+        return False
+    pid = read_status(folder).details["pid"]
+    (ignored,) = re.findall(r"^SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(ignored, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def processes_below(folder: Path) -> list[int]:

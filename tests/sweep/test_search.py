@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sweep_command import SweepCommand, kill_hard, wait_until
+from sweep_command import SweepCommand, is_stuck, kill_hard, processes_below, wait_until
 
 from nano_llm.config.compose import compose_config
 from nano_llm.config.plugins import missing_extra
@@ -62,9 +62,9 @@ def test_a_second_call_continues_to_the_total_with_new_points(sweep: SweepComman
 
 @pytest.mark.slow
 def test_a_killed_search_repeats_the_lost_point_and_ends_at_the_total(sweep: SweepCommand) -> None:
-    sweep.set_faults({"seed-0": "hang"})
+    sweep.set_faults({"seed-0": "stuck"})
     process = sweep.start(*SPACE, "hydra.sweeper.n_trials=2")
-    wait_until(lambda: bool(list(sweep.study.glob("*/seed-0/console.log"))))
+    wait_until(lambda: any(map(is_stuck, sweep.folders())))
     kill_hard(process)
     ((_, state, lost),) = trials(sweep)
     assert state == "RUNNING"
@@ -74,6 +74,7 @@ def test_a_killed_search_repeats_the_lost_point_and_ends_at_the_total(sweep: Swe
     assert [state for _, state, _ in trials(sweep)] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert trials(sweep)[1][2] == pytest.approx(lost)
     assert len(sweep.folders()) == 2
+    assert not processes_below(sweep.study)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -15,10 +14,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from sweep_command import SweepCommand, figures, kill_hard, processes_below, wait_until
+from sweep_command import SweepCommand, figures, is_stuck, kill_hard, processes_below, wait_until
 
 from nano_llm.tracking.run_folder import RunFolder
-from nano_llm.tracking.status import read_status
 
 pytestmark = pytest.mark.slow
 
@@ -26,15 +24,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def sweep(tmp_path: Path, cache: Path) -> SweepCommand:
     return SweepCommand(tmp_path, cache)
-
-
-def is_stuck(folder: Path) -> bool:
-    """Tell whether the cell ignores SIGTERM, as its fault makes it."""
-    if read_status(folder).state != "running":
-        return False
-    pid = read_status(folder).details["pid"]
-    (ignored,) = re.findall(r"^SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return bool(int(ignored, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def num_finished(sweep: SweepCommand) -> int:
@@ -149,7 +138,7 @@ def test_a_signal_while_the_sweep_waits_for_an_orphan_ends_it_with_a_table(sweep
 def test_a_second_signal_kills_and_the_table_knows_it(sweep: SweepCommand) -> None:
     sweep.set_faults({"seed-0": "stuck"})
     process = sweep.start("model=vanilla")
-    wait_until(lambda: (folder := next(iter(sweep.folders()), None)) is not None and is_stuck(folder))
+    wait_until(lambda: any(map(is_stuck, sweep.folders())))
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -163,7 +152,7 @@ def test_a_second_signal_kills_and_the_table_knows_it(sweep: SweepCommand) -> No
 def test_a_stuck_cell_does_not_outlive_its_killed_sweep(sweep: SweepCommand) -> None:
     sweep.set_faults({"seed-0": "stuck"})
     process = sweep.start("model=vanilla")
-    wait_until(lambda: (folder := next(iter(sweep.folders()), None)) is not None and is_stuck(folder))
+    wait_until(lambda: any(map(is_stuck, sweep.folders())))
     kill_hard(process)
     wait_until(lambda: not processes_below(sweep.study), seconds=20)
 

@@ -41,7 +41,8 @@ def answer_requests(
 
     A line is a JSON object with the fields of `read_request` or, if it has a ``text``, of
     `read_counterfactual_request`; ``id`` is handed through. A line that cannot be answered gets an ``error``.
-    Lines that were answered before are not answered again; one that was cut off in writing is.
+    Lines that were answered before are not answered again. Texts that are written together are answered together: if
+    some of these are missing, all are answered anew, so that the file ends as if it had been written in one go.
 
     Args:
         author: Of the texts.
@@ -84,16 +85,16 @@ def answer_requests(
 
 
 def _answered(answers: Path, asked: list[_Asked]) -> list[dict[str, Any]]:
-    """Return the answers that are there, and remove a last one that was cut off."""
+    """Return the answers that are there, and remove those of a batch that was cut off in writing."""
     if not answers.exists():
         return []
     try:
-        written = answers.read_bytes()
-        whole, cut_off = written[: written.rfind(b"\n") + 1], written[written.rfind(b"\n") + 1 :]
+        *lines, cut_off = answers.read_bytes().split(b"\n")
         if not cut_off.startswith(_BEGINNING[: len(cut_off)]):
             raise ValueError("the last line does not begin as an answer does")
-        done = [json.loads(line) for line in whole.decode().split("\n")[:-1]]
+        done = [json.loads(line.decode()) for line in lines]
         keys = [answer["key"] for answer in done]
+        num_whole = len(done) if len(done) == len(asked) else _num_in_whole_batches(done)
     except OSError as error:
         raise OutputError(f"Cannot go on with the answers in {answers}: {error.strerror}.") from error
     except (ValueError, TypeError, KeyError) as error:
@@ -104,10 +105,20 @@ def _answered(answers: Path, asked: list[_Asked]) -> list[dict[str, Any]]:
             "file for --out, or delete it."
         )
     # Only now that the file is known to be ours.
-    if cut_off:
+    if cut_off or num_whole < len(done):
         with explained_writes(answers):
-            os.truncate(answers, len(whole))
-    return done
+            os.truncate(answers, sum(len(line) + 1 for line in lines[:num_whole]))
+    return done[:num_whole]
+
+
+def _num_in_whole_batches(done: list[dict[str, Any]]) -> int:
+    """Return how many of the first answers are those of whole batches, as `_batches` makes them up."""
+    num_whole = num_texts = 0
+    for number, answer in enumerate(done, start=1):
+        num_texts += len(answer.get("texts", ()))
+        if num_texts >= NUM_ROWS:
+            num_whole, num_texts = number, 0
+    return num_whole
 
 
 def _batches(author: Author, asked: list[_Asked], defaults: dict[str, Any]) -> Iterator[list[_Asked]]:

@@ -37,12 +37,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _copy(source: Path, target: Path) -> Path:
-    """Copy a prepared folder to a place that does not exist yet.
+    """Copy a prepared folder to a place that does not exist yet; a whole copy that is there already is as good.
 
     Raises:
-        OutputError: The place exists, or cannot be written.
+        OutputError: The place holds something else, or cannot be written.
     """
     if target.exists():
+        if _is_copy(target, source):
+            return target
         raise OutputError(f"{target} exists already; name a new folder for the prepared data.")
     temporary = target.with_name(f".{target.name}.copying")
     with explained_writes(target):
@@ -53,3 +55,12 @@ def _copy(source: Path, target: Path) -> Path:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _is_copy(folder: Path, source: Path) -> bool:
+    from nano_llm.data.cache import DamagedFolderError, read_manifest
+
+    try:
+        return read_manifest(folder) == read_manifest(source)
+    except DamagedFolderError:
+        return False

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nano_llm.files import explained_writes, is_as_sealed, sealed, write_json
+from nano_llm.files import explained_writes, is_as_sealed, is_at, sealed, write_json
 
 MANIFEST = "manifest.json"
 _LOCK = "lock"
@@ -98,6 +98,7 @@ def _open(target: Path, refusal: Callable[[Manifest], str | None], log: Callable
     except DamagedFolderError as error:
         reason = str(error)
     if reason is None:
+        _end_exchange(target)
         return manifest
     log(f"rebuilding {target}: {reason}")
     return None
@@ -135,14 +136,34 @@ def _seal(folder: Path, manifest: Manifest) -> Manifest:
 
 def _replace(target: Path, partial: Path) -> None:
     """Put the finished folder in its place; one that was found damaged makes way."""
-    damaged = target.with_name(target.name + _DAMAGED)
+    damaged = _damaged(target)
     shutil.rmtree(damaged, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         target.rename(damaged)
     partial.rename(target)
+    shutil.rmtree(damaged, ignore_errors=True)
     # Unlocked last: while the lock file lies here, nobody else can take this folder for an unfinished one.
     (target / _LOCK).unlink()
-    shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _end_exchange(target: Path) -> None:
+    """Do for a process that was killed in `_replace` what was left to do there; a living one does it itself."""
+    try:
+        stream = os.open(target / _LOCK, os.O_RDWR)
+    except OSError:  # there is none as a rule; in a cache of somebody else it is theirs
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(_damaged(target), ignore_errors=True)
+        (target / _LOCK).unlink(missing_ok=True)
+    except OSError:
+        return
+    finally:
+        os.close(stream)
+
+
+def _damaged(target: Path) -> Path:
+    return target.with_name(target.name + _DAMAGED)
 
 
 @contextlib.contextmanager
@@ -156,7 +177,7 @@ def _locked(partial: Path, log: Callable[[str], None]) -> Iterator[Path]:
                 leftover.unlink()
         yield partial
     finally:
-        if _is_at(stream, partial):
+        if is_at(stream, partial / _LOCK):
             shutil.rmtree(partial, ignore_errors=True)
         os.close(stream)
 
@@ -173,17 +194,9 @@ def _lock(partial: Path, log: Callable[[str], None]) -> int:
         except BlockingIOError:
             log(f"another process is preparing {partial.name.removesuffix(_PARTIAL)}; waiting for it")
             fcntl.flock(stream, fcntl.LOCK_EX)
-        if _is_at(stream, partial):
+        if is_at(stream, partial / _LOCK):
             return stream
         os.close(stream)
-
-
-def _is_at(stream: int, partial: Path) -> bool:
-    """Whether the lock that is held is still the one in the folder of that name."""
-    try:
-        return os.path.samestat(os.fstat(stream), (partial / _LOCK).stat())
-    except FileNotFoundError:
-        return False
 
 
 def _clear_abandoned(cache: Path, log: Callable[[str], None]) -> None:
@@ -195,7 +208,7 @@ def _clear_abandoned(cache: Path, log: Callable[[str], None]) -> None:
             continue
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(stream, partial):
+            if is_at(stream, partial / _LOCK):
                 log(f"removing {partial}, left by a process that ended early")
                 shutil.rmtree(partial, ignore_errors=True)
         except BlockingIOError:

@@ -1,0 +1,17 @@
+"""The bounded form of what `make torture` does for long: the same tests, fewer faults."""
+
+from torture.test_killed_writes import test_a_command_killed_at_a_write_and_given_again_ends_as_if_undisturbed
+from torture.test_random_kills import (
+    rng,
+    test_a_run_killed_at_a_random_moment_and_given_again_ends_as_if_undisturbed,
+    test_a_sweep_killed_at_a_random_moment_and_given_again_ends_as_if_undisturbed,
+    test_requests_killed_at_a_random_moment_and_given_again_are_answered_byte_for_byte,
+)
+
+__all__ = [
+    "rng",
+    "test_a_command_killed_at_a_write_and_given_again_ends_as_if_undisturbed",
+    "test_a_run_killed_at_a_random_moment_and_given_again_ends_as_if_undisturbed",
+    "test_a_sweep_killed_at_a_random_moment_and_given_again_ends_as_if_undisturbed",
+    "test_requests_killed_at_a_random_moment_and_given_again_are_answered_byte_for_byte",
+]
