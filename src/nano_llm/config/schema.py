@@ -331,9 +331,12 @@ class DataConfig:
 
 @dataclass
 class ImdbConfig(DataConfig):
-    """IMDB reviews from the Hub or from a local folder in the Hub's layout."""
+    """IMDB reviews from the Hub, or reviews of one's own from a local folder."""
 
-    path: str | None = setting("local folder in the Hub's layout; null: the Hub", volatile=True)
+    path: str | None = setting(
+        "folder of train and test files, Parquet, CSV or JSONL with the columns text and label; null: the Hub",
+        volatile=True,
+    )
     cad: str | None = setting(
         "folder of the counterfactually augmented reviews, {train,dev,test}_paired.tsv; null: none",
         volatile=True,
