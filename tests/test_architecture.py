@@ -112,7 +112,6 @@ UNTESTED_ALONE = {
     "config/plugins.py": "in sweep/test_search",
     "config/register.py": "in config/test_compose",
     "config/schema.py": "in config/test_compose",
-    "config/stored.py": "in config/test_compose",
     "config/strict.py": "in config/test_compose",
     "data/arrays.py": "in data/test_split",
     "data/build.py": "in data/test_prepare",

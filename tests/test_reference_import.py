@@ -398,7 +398,7 @@ def swapped(text: str, one: str, other: str) -> str:
         (lambda text: {"type": "char", "vocab": ["a"]}, "its tokenizer is of the type 'char'"),
         (lambda text: {"type": "hf_bpe_byte"}, "no text tokenizer_json"),
         (lambda text: {"tokenizer_json": "{"}, "not a tokenizer.json"),
-        (lambda text: {"tokenizer_json": edited(text, pre_tokenizer=None)}, "no byte-level BPE"),
+        (lambda text: {"tokenizer_json": edited(text, pre_tokenizer=None)}, "another way to bytes and back"),
         (lambda text: {"tokenizer_json": text.replace("<eos>", "<end>")}, "has no token <eos>"),
         (lambda text: {"tokenizer_json": swapped(text, "<bos>", "<eos>")}, "does not begin with <pad> <bos>"),
     ],

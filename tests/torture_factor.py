@@ -12,9 +12,14 @@ LEAST = 5_000
 _SLOW_ON_A_BUSY_MACHINE = (HealthCheck.too_slow, HealthCheck.data_too_large)
 
 
-def examples(num: int) -> int:
-    """Return how many examples a property gets that has so many in the bounded form."""
-    return num if FACTOR == 1 else max(LEAST, num * FACTOR)
+def examples(num: int, least: int = LEAST) -> int:
+    """Return how many examples a property gets that has so many in the bounded form.
+
+    Args:
+        num: In the bounded form.
+        least: In the long one, if the factor gives no more.
+    """
+    return num if FACTOR == 1 else max(least, num * FACTOR)
 
 
 def load_profile() -> None:

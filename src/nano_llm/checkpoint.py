@@ -12,6 +12,7 @@ Nothing is pickled, nothing is guessed from names; a folder whose manifest is ab
 """
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from nano_llm.config.identity import to_plain
 from nano_llm.config.schema import Config
 from nano_llm.config.stored import from_plain
 from nano_llm.data.tokenizer import Tokenizer
-from nano_llm.errors import CheckpointError, ConfigError
+from nano_llm.errors import CheckpointError, ConfigError, DataError
 from nano_llm.files import replaced_folder, retired, sha256, write_bytes, write_json, write_text
 from nano_llm.model.language_model import LanguageModel, build_language_model
 
 FORMAT = 1
+_REQUIRED = frozenset({"model.safetensors", "config.json", "tokenizer.json", "metrics.json"})
 
 
 @dataclass(frozen=True)
@@ -98,22 +100,53 @@ def load(folder: Path) -> Checkpoint:
         CheckpointError: The folder is no checkpoint, is damaged, or has a format unknown to this version.
     """
     folder = _present(folder)
-    _verify(folder)
+    return _contents(folder, _verify(folder))
+
+
+def _contents(folder: Path, names: set[str]) -> Checkpoint:
+    """Read the files of a folder, which are as they were written, and hold them against each other.
+
+    Hashes say nothing about who wrote a file, so what is in it may still be anything.
+    """
     try:
-        config = from_plain(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except ConfigError as error:
+        config = from_plain(_load_json(folder / "config.json"))
+        tokenizer = Tokenizer.from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        weights = _load_tensors(folder / "model.safetensors")
+        problems = list(weight_problems(weights, config, tokenizer.vocab_size))
+    except (ConfigError, DataError, UnicodeDecodeError) as error:
         raise CheckpointError(f"The configuration in {folder} does not fit this version. {error}") from error
+    if problems:
+        raise CheckpointError(
+            f"The weights in {folder} contradict its configuration or its tokenizer: {listed(problems)}. Restore it "
+            "from a copy."
+        )
     training = None
-    if (folder / "training.json").exists():
-        values = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    if "training.json" in names:
+        values = _load_json(folder / "training.json")
         training = TrainingState(values, _load_tensors(folder / "training.safetensors"))
-    return Checkpoint(
-        config=config,
-        tokenizer=Tokenizer.from_json((folder / "tokenizer.json").read_text(encoding="utf-8")),
-        weights=_load_tensors(folder / "model.safetensors"),
-        metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-        training=training,
-    )
+    return Checkpoint(config, tokenizer, weights, _load_json(folder / "metrics.json"), training)
+
+
+def weight_problems(weights: Mapping[str, Tensor], config: Config, vocab_size: int) -> Iterator[str]:
+    """Say which weights the model of a configuration lacks, does not know or has in another shape or type."""
+    if config.scale.num_layers > len(weights):  # told before so many layers are built
+        yield f"there are {len(weights)} weights for scale.num_layers={config.scale.num_layers}"
+        return
+    with torch.device("meta"):
+        expected = build_model(config, vocab_size).state_dict()
+    yield from (f"{name} is missing" for name in expected if name not in weights)
+    yield from (f"{name:.80} has no place" for name in weights if name not in expected)
+    for name, wanted in expected.items():
+        if name in weights and weights[name].shape != wanted.shape:
+            yield f"{name} has the shape {tuple(weights[name].shape)}, not {tuple(wanted.shape)}"
+        elif name in weights and not weights[name].is_floating_point():
+            yield f"{name} holds {weights[name].dtype}, not floating-point numbers"
+
+
+def listed(items: Sequence[str], most: int = 3) -> str:
+    """Name the first few of many."""
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def exists(folder: Path) -> bool:
@@ -128,7 +161,8 @@ def _present(folder: Path) -> Path:
     return folder
 
 
-def _verify(folder: Path) -> None:
+def _verify(folder: Path) -> set[str]:
+    """Hold every file against its hash in the manifest; return the names of the files."""
     manifest_path = folder / "manifest.json"
     if not manifest_path.is_file():
         raise CheckpointError(
@@ -138,12 +172,17 @@ def _verify(folder: Path) -> None:
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
         version, hashes = manifest["format"], dict(manifest["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"The manifest of the checkpoint {folder} is unreadable: {error}.") from error
     if version != FORMAT:
         raise CheckpointError(
             f"The checkpoint {folder} has format {version}, this version reads format {FORMAT}; "
             "update nano_llm, or save the checkpoint again with the version that wrote it."
+        )
+    if not hashes.keys() >= _REQUIRED or not all(Path(name).name == name for name in hashes):
+        raise CheckpointError(
+            f"The manifest of the checkpoint {folder} names {listed([*hashes])}; expected names of files in this "
+            f"folder, {', '.join(sorted(_REQUIRED))} among them."
         )
     damaged = [name for name, digest in hashes.items() if not _intact(folder / name, digest)]
     if damaged:
@@ -151,6 +190,7 @@ def _verify(folder: Path) -> None:
             f"The checkpoint {folder} is damaged: {', '.join(damaged)} missing or not as written. "
             f"Restore it from a copy, or delete {folder}: a run that finds no `last` starts again from step 0."
         )
+    return set(hashes)
 
 
 def _intact(path: Path, digest: str) -> bool:
@@ -164,8 +204,18 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 def _load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"Cannot read the tensors in {path}: {error}.") from error
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"Cannot read {path}: {error}.") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds {type(values).__name__}; expected a JSON object.")
+    return values
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ def _build(plain: Any, choices: list[type], path: str, problems: list[str]) -> A
     cls = next((choice for choice in choices if choice.__name__ == name), None)
     if cls is None:
         problems.append(
-            f"{path or 'root'}: not a known group of settings ({name}); known here: "
+            f"{path.rstrip('.') or 'root'}: not a known group of settings ({name}); known here: "
             f"{', '.join(choice.__name__ for choice in choices)}"
         )
         return None
