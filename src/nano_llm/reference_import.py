@@ -147,7 +147,7 @@ def import_reference(source: Path, target: Path) -> Checkpoint:
 
 
 def read_reference(source: Path) -> Checkpoint:
-    """Read a checkpoint of the reference; no code of the file is run.
+    """Read a checkpoint of the reference with ``weights_only=True``: no code of the file is run.
 
     Raises:
         CheckpointError: The file is unreadable or incomplete, its model cannot be expressed here, or its parts
@@ -324,7 +324,7 @@ def _read_weights(reference: Mapping[Any, Any], config: Config, vocab_size: int)
     """Return the weights under our names, as the configuration and the tokenizer ask for."""
     weights: dict[str, Tensor] = {}
     for name, tensor in reference.items():
-        if not (isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()):
+        if not (isinstance(name, str) and isinstance(tensor, Tensor) and _is_array(tensor)):
             raise CheckpointError(f"its model holds {name!r:.80}, which is no weight")
         # DistributedDataParallel and torch.compile put these in front.
         weights[re.sub(r"^(module\.|_orig_mod\.)+", "", name)] = tensor
@@ -338,6 +338,13 @@ def _read_weights(reference: Mapping[Any, Any], config: Config, vocab_size: int)
     if problems:
         raise CheckpointError(f"its weights contradict its config or its tokenizer: {listed(problems)}")
     return state
+
+
+def _is_array(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds numbers of its own, each once: a file can spread one over any shape."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or not tensor.is_floating_point():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _table_problems(tables: Mapping[str, Tensor], config: Config) -> Iterator[str]:
