@@ -242,13 +242,17 @@ def test_any_manifest_is_one_that_fits_or_is_refused(
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("model.safetensors", tensors_file({}), "Cannot read the tensors|is missing"),
-        ("model.safetensors", tensors_file({"a": TENSOR}), "is missing.*a has no place|and .* more"),
+        ("model.safetensors", tensors_file({}), "Cannot read the tensors|there are 0 weights"),
+        ("model.safetensors", tensors_file({"a": TENSOR}), "there are 1 weights for"),
         ("model.safetensors", tensors_file({"a": TENSOR}, length=2**63), "Cannot read the tensors"),
         ("model.safetensors", tensors_file({"a": TENSOR}, length=90_000_000), "Cannot read the tensors"),
         ("model.safetensors", tensors_file({"a": {**TENSOR, "shape": [2**40, 2**40]}}), "Cannot read the tensors"),
         ("model.safetensors", tensors_file({"a": {**TENSOR, "shape": [2**32, 2**32]}}), "Cannot read the tensors"),
-        ("model.safetensors", tensors_file({"a": {**TENSOR, "dtype": "F4"}}), "Cannot read the tensors|missing"),
+        (
+            "model.safetensors",
+            tensors_file({"a": {**TENSOR, "dtype": "F4"}}),
+            "Cannot read|there are 1 weights",
+        ),
         ("model.safetensors", tensors_file(b'{"a":' * 100_000), "Cannot read the tensors"),
         ("training.safetensors", b"", "Cannot read the tensors"),
         ("config.json", DEEP, r"Cannot read .*config\.json"),

@@ -174,11 +174,10 @@ def test_an_id_of_half_a_character_is_handed_through(two_heads: Path, tmp_path: 
 # -------------------------------------------------------------------------------------------- anything
 
 NAMES = st.sampled_from([*REQUEST_FIELDS, *COUNTERFACTUAL_FIELDS, "id"])
-SMALL = st.sampled_from(
-    [{"tokens": 2}, {"tokens": 1, "num": 2}, {"text": "the plot is dull.", "label": "neg", "draws": 1}]
-)
+COUNTERFACTUAL = {"text": "the plot is dull.", "label": "neg", "draws": 1}
+SMALL = st.sampled_from([{"tokens": 2}, {"tokens": 1, "num": 2}, COUNTERFACTUAL])
 ODD = odd_json.values | st.sampled_from(["y0", "both", "mixture", "cfg", "posterior", "position", "neg", "[REVIEW]"])
-OBJECTS = st.tuples(SMALL, st.dictionaries(NAMES, ODD.filter(lambda value: value != 2**31), max_size=3))
+OBJECTS = st.tuples(SMALL, st.dictionaries(NAMES, ODD, max_size=3))
 LINES = st.one_of(
     OBJECTS.map(lambda parts: json.dumps(parts[0] | parts[1]).encode()),
     odd_json.values.map(lambda value: json.dumps(value).encode()),

@@ -3,7 +3,8 @@
 Two forms of markup. Under the fair protocol the markers of ``template.py`` are special tokens, ids 4 to 7, and
 a review is encoded with special tokens switched off, so a review that contains ``[REVIEW]`` or ``<eos>`` stays
 text. Under the reference protocol only ``<pad> <bos> <eos> <unk>`` are special, the markers are ordinary text,
-and a byte that never occurred becomes ``<unk>``.
+and a byte that never occurred becomes ``<unk>``; as in the reference, a review that holds ``<eos>`` after cleaning,
+which takes it out unless it is spelled with wide brackets, ends there.
 
 Axes: R reviews, N tokens of all reviews end to end, V vocabulary.
 """
