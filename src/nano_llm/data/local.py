@@ -125,10 +125,10 @@ def _read_csv(file: Path) -> RawReviews:
     columns, rows = read_rows(file, ",")
     require_columns(columns, str(file))
     text, label = (columns.index(column) for column in COLUMNS)
-    # Every value of a CSV is text, so what is no label stays text and is refused as such.
+    # Every value of a CSV is text: what is no label is refused as such, and no text at all is a missing one.
     numbers: dict[str, Any] = {"0": 0, "1": 1}
     return reviews_of_rows(
-        (f"{file}, line {line}", row[text], numbers.get(row[label].strip(), row[label])) for line, row in rows
+        (f"{file}, line {line}", row[text] or None, numbers.get(row[label].strip(), row[label])) for line, row in rows
     )
 
 

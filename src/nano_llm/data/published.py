@@ -29,7 +29,7 @@ def reviews_of_rows(rows: Iterable[tuple[str, Any, Any]]) -> RawReviews:
     """
     reviews = RawReviews([], [])
     for place, text, label in rows:
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str):
             raise DataError(
                 f"{place}: column text holds {text!r:.80}, which is no text; give the review, or leave the row out."
             )
@@ -81,9 +81,10 @@ def require_columns(names: Iterable[str], where: str) -> None:
     for column in COLUMNS:
         if found.count(column) != 1:
             complaint = "twice or more" if column in found else "not at all"
+            shown = ", ".join(name if name.isprintable() else repr(name) for name in found)[:200] or "none"
             raise DataError(
-                f"{where} has the column {column} {complaint}; it has {', '.join(found) or 'none'}. Expected the "
-                "columns text and label, each once; others are ignored."
+                f"{where} has the column {column} {complaint}; it has {shown}. Expected the columns text and label, "
+                "each once; others are ignored."
             )
 
 
