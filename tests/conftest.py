@@ -1,13 +1,24 @@
-"""Fixtures of whole runs."""
+"""Fixtures of whole runs, and how many examples a property is tried with."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import is_hypothesis_test
 from rich.console import Console
 
+import torture_factor
 from killed_writes import carry_out, output
 from tiny_run import TINY_RUN, Run
+
+torture_factor.load_profile()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every property, so that ``-m fuzz`` selects them."""
+    for item in items:
+        if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
+            item.add_marker("fuzz")
 
 
 @pytest.fixture(scope="session")

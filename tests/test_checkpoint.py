@@ -1,20 +1,30 @@
 """Checkpoints rebuild a model from themselves, and say so when they cannot."""
 
 import errno
+import hashlib
 import json
+import pickle
 import random
 import re
+import shutil
+import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import odd_json
 from nano_llm import checkpoint
 from nano_llm.checkpoint import TrainingState
 from nano_llm.config.compose import compose_config
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, DamagedCheckpointError
 from nano_llm.files import retired, sealed, sha256, write_json
+from torture_factor import examples
 
 WORDS = Tokenizer.of_words(["a", "dull", "film"], 64)
 
@@ -288,3 +298,198 @@ def test_random_state_replays_what_is_drawn() -> None:
     first = torch.rand(5)
     checkpoint.set_random_state(state, cpu)
     assert torch.equal(torch.rand(5), first)
+
+
+# -------------------------------------------------------------------------------------------- anything
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a checkpoint with training state."""
+    folder = tmp_path_factory.mktemp("sound") / "c"
+    save(folder, "model=tarnet")
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def written(folder: Path, files: dict[str, bytes]) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def forged(folder: Path, files: dict[str, bytes]) -> Path:
+    """Write files with a manifest that fits them, as somebody does who wants them to be read."""
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != "manifest.json"}
+    manifest = json.dumps({"format": checkpoint.FORMAT, "sha256": hashes})
+    return written(folder, files | {"manifest.json": manifest.encode()})
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(folder)
+    message = str(caught.value)
+    message.encode()
+    assert len(message) < 6000
+    return message
+
+
+def tensors_file(header: object, num_bytes: int = 64, length: int | None = None) -> bytes:
+    """A file of tensors with a header of one's own, which may lie about its own length."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + bytes(num_bytes)
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, content: bytes) -> bytes:
+    """Bytes of which some are flipped, or that are cut, extended or others altogether."""
+    changed = bytearray(content)
+    for place in draw(st.lists(st.integers(0, len(content) - 1), max_size=4, unique=True)):
+        changed[place] ^= draw(st.integers(1, 255))
+    cut = draw(st.just(len(content)) | st.integers(0, len(content)))
+    return draw(st.binary(max_size=9)) if draw(st.integers(0, 9)) == 0 else bytes(changed[:cut]) + draw(st.binary())
+
+
+DEEP = b"[" * 100_000
+TENSOR = {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}
+
+
+@given(data=st.data())
+def test_no_file_is_read_that_is_not_as_it_was_written(
+    data: st.DataObject, sound: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = data.draw(st.sampled_from(sorted(sound.keys() - {"manifest.json"})))
+    content = data.draw(spoiled(sound[name]))
+    folder = written(tmp_path_factory.getbasetemp() / "spoiled", sound | {name: content})
+    if content == sound[name]:
+        checkpoint.load(folder)
+    else:
+        assert f"damaged: {name}" in refusal(folder)
+
+
+@given(data=st.data())
+@settings(max_examples=examples(40))
+def test_a_forged_checkpoint_is_one_that_works_or_is_refused(
+    data: st.DataObject, sound: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = data.draw(st.sampled_from(sorted(sound.keys() - {"manifest.json"})))
+    others = spoiled(sound[name])
+    if name.endswith(".json"):
+        likely = st.sampled_from([1, 3, 8, 64, 0.5, "rope", "sinusoidal", "TiedReadoutConfig", "VanillaTrunkConfig"])
+        documents = odd_json.changed(json.loads(sound[name]), likely | odd_json.values) | odd_json.values
+        others |= documents.map(lambda value: json.dumps(value).encode()) | st.just(DEEP)
+    else:
+        header, _, rest = sound[name][8:].partition(b"}}")
+        headers = odd_json.changed(json.loads(header + b"}}")) | odd_json.values
+        others |= headers.map(lambda header: tensors_file(header) + rest)
+    folder = forged(tmp_path_factory.getbasetemp() / "forged", sound | {name: data.draw(others)})
+    try:
+        loaded = checkpoint.load(folder)
+    except CheckpointError:
+        refusal(folder)
+        return
+    logits = loaded.model()(torch.tensor([loaded.tokenizer.encode("a dull film")]))
+    assert logits.shape[-1] == loaded.tokenizer.vocab_size
+    assert loaded.tokenizer.decode(range(loaded.tokenizer.vocab_size), keep_special=True)
+    assert len(loaded.tokenizer.bytes_V) == loaded.tokenizer.vocab_size
+    assert isinstance(loaded.metrics, dict)
+
+
+@given(data=st.data())
+def test_any_manifest_is_one_that_fits_or_is_refused(
+    data: st.DataObject, sound: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    manifest = odd_json.changed(json.loads(sound["manifest.json"])) | odd_json.values
+    others = manifest.map(lambda value: json.dumps(value).encode()) | spoiled(sound["manifest.json"]) | st.just(DEEP)
+    content = data.draw(others)
+    folder = written(tmp_path_factory.getbasetemp() / "manifest", sound | {"manifest.json": content})
+    try:
+        loaded = checkpoint.load(folder)
+    except CheckpointError:
+        refusal(folder)
+        return
+    # Whatever else it says, it names the files that are read, with their hashes.
+    hashes = json.loads(content)["sha256"]
+    assert {name: hashlib.sha256(sound[name]).hexdigest() for name in hashes} == dict(hashes)
+    assert loaded.metrics == {"step": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("model.safetensors", tensors_file({}), "Cannot read the tensors|there are 0 weights"),
+        ("model.safetensors", tensors_file({"a": TENSOR}), "there are 1 weights for"),
+        ("model.safetensors", tensors_file({"a": TENSOR}, length=2**63), "Cannot read the tensors"),
+        ("model.safetensors", tensors_file({"a": TENSOR}, length=90_000_000), "Cannot read the tensors"),
+        ("model.safetensors", tensors_file({"a": {**TENSOR, "shape": [2**40, 2**40]}}), "Cannot read the tensors"),
+        ("model.safetensors", tensors_file({"a": {**TENSOR, "shape": [2**32, 2**32]}}), "Cannot read the tensors"),
+        (
+            "model.safetensors",
+            tensors_file({"a": {**TENSOR, "dtype": "F4"}}),
+            "Cannot read|there are 1 weights",
+        ),
+        ("model.safetensors", tensors_file(b'{"a":' * 100_000), "Cannot read the tensors"),
+        ("training.safetensors", b"", "Cannot read the tensors"),
+        ("config.json", DEEP, r"Cannot read .*config\.json"),
+        ("config.json", b"\xff", r"Cannot read .*config\.json"),
+        ("metrics.json", b"[]", r"metrics\.json holds list; expected a JSON object"),
+        ("training.json", b"null", r"training\.json holds NoneType; expected a JSON object"),
+        ("tokenizer.json", DEEP, r"not a tokenizer\.json"),
+        ("tokenizer.json", b"\xff", "does not fit this version"),
+    ],
+)
+def test_contents_that_fit_their_hash_and_nothing_else_are_refused(
+    name: str, content: bytes, complaint: str, sound: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert re.search(complaint, refusal(forged(tmp_path / "c", sound | {name: content})))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.bool])
+def test_weights_of_another_type_or_shape_are_refused(
+    dtype: torch.dtype, sound: dict[str, bytes], tmp_path: Path
+) -> None:
+    weights = safetensors.torch.load(sound["model.safetensors"])
+    name = "trunk.embedding.weight"
+    other = safetensors.torch.save(weights | {name: weights[name].to(dtype)})
+    assert f"{name} holds {dtype}" in refusal(forged(tmp_path / "c", sound | {"model.safetensors": other}))
+    other = safetensors.torch.save(weights | {name: weights[name][:-1]})
+    size = WORDS.vocab_size
+    assert f"{name} has the shape ({size - 1}, 32), not ({size}, 32)" in refusal(
+        forged(tmp_path / "c", sound | {"model.safetensors": other})
+    )
+
+
+def test_a_size_that_no_file_could_hold_is_refused_before_memory_is_asked_for(
+    sound: dict[str, bytes], tmp_path: Path
+) -> None:
+    for name, value in (("num_layers", 10**9), ("d_model", 2**40), ("d_ff", 2**40), ("num_layers", 1024)):
+        config = json.loads(sound["config.json"])
+        config["scale"][name] = value
+        folder = forged(tmp_path / "c", sound | {"config.json": json.dumps(config).encode()})
+        assert f"{name}={value}" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "config.json", "extra.pkl", "model.pt"])
+def test_a_pickle_is_never_loaded(name: str, sound: dict[str, bytes], tmp_path: Path) -> None:
+    planted = Planted(str(tmp_path / "trace"))
+    torch.save(planted, tmp_path / "planted.pt")
+    for content in (pickle.dumps(planted), (tmp_path / "planted.pt").read_bytes()):
+        folder = forged(tmp_path / "c", sound | {name: content})
+        if name in sound:
+            refusal(folder)
+        else:
+            checkpoint.load(folder).model()
+        assert not (tmp_path / "trace").exists()
+    pickle.loads(pickle.dumps(planted)).close()
+    assert (tmp_path / "trace").exists(), "the plant would not have shown"
+
+
+class Planted:
+    """A pickle that leaves a trace when it is loaded."""
+
+    def __init__(self, trace: str) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return open, (self.trace, "w")

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import tokenizers
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -31,6 +33,7 @@ from nano_llm.config.schema import (
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, OutputError
 from nano_llm.reference_import import LFS_POINTER, read_reference
+from torture_factor import examples
 
 FIXTURES = Path(__file__).resolve().parents[1].parent / "shared" / "reference"
 VOCAB_SIZE = 64
@@ -368,6 +371,42 @@ def test_a_truncated_checkpoint(tokenizer_json: str, tmp_path: Path) -> None:
     assert "damaged" in refusal(tmp_path, whole.read_bytes()[:-500])
 
 
+@given(data=st.data())
+@settings(max_examples=examples(15))
+def test_a_damaged_file_is_read_or_refused(
+    data: st.DataObject, tokenizer_json: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "best.pt"
+    torch.save(contents_of(SMALL, tokenizer_json), path)
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, 3000) | st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    message = ""
+    try:
+        read_reference(path).model()
+    except CheckpointError as error:
+        message = str(error)
+    message.encode()
+    assert "\n" not in message
+
+
+SPREAD = torch.zeros(1).expand(10**7, 10**6)
+
+
+@pytest.mark.parametrize("weight", [SPREAD, torch.zeros(64, 8).to_sparse(), torch.zeros(64, 8, device="meta")])
+def test_a_weight_that_is_no_plain_array_is_refused(weight: Tensor, tokenizer_json: str, tmp_path: Path) -> None:
+    """One number may be spread over a shape of terabytes, which the first copy would ask for."""
+    weights = small_weights(SMALL) | {"embed.weight": weight}
+    assert "which is no weight" in refusal(tmp_path, contents_of(SMALL, tokenizer_json, weights))
+
+
+def test_a_model_of_a_thousand_million_layers_is_refused_at_once(tokenizer_json: str, tmp_path: Path) -> None:
+    contents = contents_of(SMALL, tokenizer_json)
+    contents["config"] = SMALL | {"num_layers": 10**9}
+    assert "num_layers" in refusal(tmp_path, contents)
+
+
 def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_reference(tmp_path)
@@ -398,7 +437,7 @@ def swapped(text: str, one: str, other: str) -> str:
         (lambda text: {"type": "char", "vocab": ["a"]}, "its tokenizer is of the type 'char'"),
         (lambda text: {"type": "hf_bpe_byte"}, "no text tokenizer_json"),
         (lambda text: {"tokenizer_json": "{"}, "not a tokenizer.json"),
-        (lambda text: {"tokenizer_json": edited(text, pre_tokenizer=None)}, "no byte-level BPE"),
+        (lambda text: {"tokenizer_json": edited(text, pre_tokenizer=None)}, "another way to bytes and back"),
         (lambda text: {"tokenizer_json": text.replace("<eos>", "<end>")}, "has no token <eos>"),
         (lambda text: {"tokenizer_json": swapped(text, "<bos>", "<eos>")}, "does not begin with <pad> <bos>"),
     ],

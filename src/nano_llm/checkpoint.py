@@ -18,7 +18,7 @@ the spare than the run. A finished run keeps two.
 
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from nano_llm.config.identity import to_plain
 from nano_llm.config.schema import Config
 from nano_llm.config.stored import from_plain
 from nano_llm.data.tokenizer import Tokenizer
-from nano_llm.errors import CheckpointError, ConfigError, DamagedCheckpointError
+from nano_llm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
 from nano_llm.files import (
     SEAL,
     explained,
@@ -217,22 +217,53 @@ def _is_folder(path: Path) -> bool:
 
 
 def _read(folder: Path) -> Checkpoint:
-    names = _verify(folder)
+    return _contents(folder, _verify(folder))
+
+
+def _contents(folder: Path, names: set[str]) -> Checkpoint:
+    """Read the files of a folder, which are as they were written, and hold them against each other.
+
+    Hashes say nothing about who wrote a file, so what is in it may still be anything.
+    """
     try:
-        config = from_plain(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except ConfigError as error:
+        config = from_plain(_load_json(folder / "config.json"))
+        tokenizer = Tokenizer.from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        weights = _load_tensors(folder / "model.safetensors")
+        problems = list(weight_problems(weights, config, tokenizer.vocab_size))
+    except (ConfigError, DataError, UnicodeDecodeError) as error:
         raise CheckpointError(f"The configuration in {folder} does not fit this version. {error}") from error
+    if problems:
+        raise CheckpointError(
+            f"The weights in {folder} contradict its configuration or its tokenizer: {listed(problems)}. Restore it "
+            "from a copy."
+        )
     training = None
     if names >= _OF_TRAINING:
-        values = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        values = _load_json(folder / "training.json")
         training = TrainingState(values, _load_tensors(folder / "training.safetensors"))
-    return Checkpoint(
-        config=config,
-        tokenizer=Tokenizer.from_json((folder / "tokenizer.json").read_text(encoding="utf-8")),
-        weights=_load_tensors(folder / "model.safetensors"),
-        metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-        training=training,
-    )
+    return Checkpoint(config, tokenizer, weights, _load_json(folder / "metrics.json"), training)
+
+
+def weight_problems(weights: Mapping[str, Tensor], config: Config, vocab_size: int) -> Iterator[str]:
+    """Say which weights the model of a configuration lacks, does not know or has in another shape or type."""
+    if config.scale.num_layers > len(weights):  # told before so many layers are built
+        yield f"there are {len(weights)} weights for scale.num_layers={config.scale.num_layers}"
+        return
+    with torch.device("meta"):
+        expected = build_model(config, vocab_size).state_dict()
+    yield from (f"{name} is missing" for name in expected if name not in weights)
+    yield from (f"{name:.80} has no place" for name in weights if name not in expected)
+    for name, wanted in expected.items():
+        if name in weights and weights[name].shape != wanted.shape:
+            yield f"{name} has the shape {tuple(weights[name].shape)}, not {tuple(wanted.shape)}"
+        elif name in weights and not weights[name].is_floating_point():
+            yield f"{name} holds {weights[name].dtype}, not floating-point numbers"
+
+
+def listed(items: Sequence[str], most: int = 3) -> str:
+    """Name the first few of many."""
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _verify(folder: Path) -> set[str]:
@@ -246,8 +277,8 @@ def _verify(folder: Path) -> set[str]:
         )
     if not hashes.keys() >= _REQUIRED or not all(Path(name).name == name for name in hashes):
         raise CheckpointError(
-            f"The manifest of the checkpoint {folder} names {', '.join(hashes) or 'no file'}; expected names of files "
-            f"in this folder, {', '.join(sorted(_REQUIRED))} among them."
+            f"The manifest of the checkpoint {folder} names {listed([*hashes]) or 'no file'}; expected names of "
+            f"files in this folder, {', '.join(sorted(_REQUIRED))} among them."
         )
     if damaged := [name for name, digest in hashes.items() if not _intact(folder / name, digest)]:
         raise DamagedCheckpointError(f"{_damaged(folder)} {', '.join(damaged)} missing or not as written (by SHA-256).")
@@ -267,7 +298,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise _unreadable(path, error) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpointError(f"{_damaged(folder)} manifest.json is unreadable ({error}).") from error
     # One of an earlier version has no seal, and nothing in its place.
     if not is_as_sealed(manifest) or (SEAL not in manifest and manifest.keys() != {"format", "sha256"}):
@@ -318,8 +349,20 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 def _load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"Cannot read the tensors in {path}: {error}.") from error
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"Cannot read {path}: {error}.") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds {type(values).__name__}; expected a JSON object.")
+    return values
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

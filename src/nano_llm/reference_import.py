@@ -45,7 +45,7 @@ import torch
 from torch import Tensor
 
 from nano_llm import checkpoint
-from nano_llm.checkpoint import Checkpoint, build_model
+from nano_llm.checkpoint import Checkpoint, listed, weight_problems
 from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Config, Position
 from nano_llm.data.template import SPECIALS
@@ -125,7 +125,7 @@ class FlatConfig:
             if not _is_of(given[name], hints[name])
         ]
         if problems:
-            raise CheckpointError(f"in its config, {_listed(problems)}")
+            raise CheckpointError(f"in its config, {listed(problems)}")
         return cls(**{name: given[name] for name in known})
 
 
@@ -150,7 +150,7 @@ def import_reference(source: Path, target: Path) -> Checkpoint:
 
 
 def read_reference(source: Path) -> Checkpoint:
-    """Read a checkpoint of the reference; no code of the file is run.
+    """Read a checkpoint of the reference with ``weights_only=True``: no code of the file is run.
 
     Raises:
         CheckpointError: The file is unreadable or incomplete, its model cannot be expressed here, or its parts
@@ -194,7 +194,7 @@ def _load(source: Path) -> dict[str, Any]:
         raise CheckpointError(f"it holds an object of the type {type(contents).__name__}")
     missing = [name for name in ENTRIES if not isinstance(contents.get(name), dict)]
     if missing:
-        raise CheckpointError(f"it has no dict {_listed(missing)}")
+        raise CheckpointError(f"it has no dict {listed(missing)}")
     return contents
 
 
@@ -327,7 +327,7 @@ def _read_weights(reference: Mapping[Any, Any], config: Config, vocab_size: int)
     """Return the weights under our names, as the configuration and the tokenizer ask for."""
     weights: dict[str, Tensor] = {}
     for name, tensor in reference.items():
-        if not (isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()):
+        if not (isinstance(name, str) and isinstance(tensor, Tensor) and _is_array(tensor)):
             raise CheckpointError(f"its model holds {name!r:.80}, which is no weight")
         # DistributedDataParallel and torch.compile put these in front.
         weights[re.sub(r"^(module\.|_orig_mod\.)+", "", name)] = tensor
@@ -337,10 +337,17 @@ def _read_weights(reference: Mapping[Any, Any], config: Config, vocab_size: int)
         state = reference_state({name: weights[name] for name in weights if name not in tables})
     except (RuntimeError, IndexError) as error:  # parts of one matrix that do not join
         raise CheckpointError(f"the shapes of its attention weights differ: {error}") from error
-    problems += _weight_problems(state, config, vocab_size)
+    problems += weight_problems(state, config, vocab_size)
     if problems:
-        raise CheckpointError(f"its weights contradict its config or its tokenizer: {_listed(problems)}")
+        raise CheckpointError(f"its weights contradict its config or its tokenizer: {listed(problems)}")
     return state
+
+
+def _is_array(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds numbers of its own, each once: a file can spread one over any shape."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or not tensor.is_floating_point():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _table_problems(tables: Mapping[str, Tensor], config: Config) -> Iterator[str]:
@@ -358,17 +365,6 @@ def _table_problems(tables: Mapping[str, Tensor], config: Config) -> Iterator[st
             )
 
 
-def _weight_problems(state: Mapping[str, Tensor], config: Config, vocab_size: int) -> Iterator[str]:
-    """Say which weights the model of the configuration lacks, does not know or has in another shape."""
-    with torch.device("meta"):
-        expected = build_model(config, vocab_size).state_dict()
-    yield from (f"{name} is missing" for name in expected if name not in state)
-    yield from (f"{name} has no place" for name in state if name not in expected)
-    for name, wanted in expected.items():
-        if name in state and state[name].shape != wanted.shape:
-            yield f"{name} has the shape {tuple(state[name].shape)}, not {tuple(wanted.shape)}"
-
-
 # ---------------------------------------------------------------------------------------------- words
 
 
@@ -376,9 +372,3 @@ def _is_of(value: Any, hint: Any) -> bool:
     """Tell whether a value has one of the types of a hint; a whole number is a number, true is not."""
     kinds = get_args(hint) or (hint,)
     return type(value) in kinds or (type(value) is int and float in kinds)
-
-
-def _listed(items: list[str], most: int = 3) -> str:
-    """Name the first few of many."""
-    rest = len(items) - most
-    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")

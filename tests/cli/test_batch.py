@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+import odd_json
+from nano_llm import checkpoint
+from nano_llm.cli.batch import answer_requests
 from nano_llm.cli.main import main
 from nano_llm.generation.author import Author
-from torture_factor import FACTOR
+from nano_llm.generation.request import COUNTERFACTUAL_FIELDS, REQUEST_FIELDS
+from torture_factor import FACTOR, examples
 
 
 def answer(model: Path, requests: Path, *arguments: str) -> int:
@@ -176,3 +183,61 @@ def test_an_id_of_half_a_character_is_handed_through(two_heads: Path, tmp_path: 
     assert answer(two_heads, path) == 0
     assert [line.get("id") for line in answers(path)] == ["\ud83d", None]
     assert answer(two_heads, path) == 0
+
+
+# -------------------------------------------------------------------------------------------- anything
+
+NAMES = st.sampled_from([*REQUEST_FIELDS, *COUNTERFACTUAL_FIELDS, "id"])
+COUNTERFACTUAL = {"text": "the plot is dull.", "label": "neg", "draws": 1}
+SMALL = st.sampled_from([{"tokens": 2}, {"tokens": 1, "num": 2}, COUNTERFACTUAL])
+ODD = odd_json.values | st.sampled_from(["y0", "both", "mixture", "cfg", "posterior", "position", "neg", "[REVIEW]"])
+OBJECTS = st.tuples(SMALL, st.dictionaries(NAMES, ODD, max_size=3))
+LINES = st.one_of(
+    OBJECTS.map(lambda parts: json.dumps(parts[0] | parts[1]).encode()),
+    odd_json.values.map(lambda value: json.dumps(value).encode()),
+    st.binary(max_size=20),
+    st.sampled_from([b"", b"{", b"[" * 100_000, b'{"id":' * 5_000, b"\0", b"\xff", b"\xe2\x80\xa8", b"\r"]),
+)
+
+
+def no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+@pytest.fixture(scope="module")
+def author(two_heads: Path) -> Author:
+    return Author(checkpoint.load(two_heads), torch.device("cpu"), 8)
+
+
+def answered(author: Author, place: Path, content: bytes) -> list[dict[str, Any]]:
+    """Answer a file twice, the second time with nothing left to do, and read the answers strictly."""
+    place.mkdir(exist_ok=True)
+    requests, out = place / "requests.jsonl", place / "answers.jsonl"
+    requests.write_bytes(content)
+    out.unlink(missing_ok=True)
+    num_failed = answer_requests(author, requests, out, {"tokens": 2}, fingerprint="f", censored=True)
+    written = out.read_bytes()
+    assert answer_requests(author, requests, out, {"tokens": 2}, fingerprint="f", censored=True) == num_failed
+    assert out.read_bytes() == written
+    told = [json.loads(line, parse_constant=no_constant) for line in written.decode().split("\n")[:-1]]
+    assert sum("error" in answer for answer in told) == num_failed
+    return told
+
+
+@given(lines=st.lists(LINES, max_size=6))
+@settings(max_examples=examples(25))
+@example(lines=[b'{"id": NaN}', b'{"id": 1e999}', b'{"tokens": 1}'])
+@example(lines=[b'{"id": ' + b"[" * n + b"]" * n + b"}" for n in range(900, 1000)])
+@example(lines=[b'{"id": ' + b"9" * 4300 + b"}", b'{"seed": ' + b"9" * 4301 + b"}"])
+@example(lines=[b'{"tokens": 1, "begin": "' + b"a" * 10_000_000 + b'"}', b'{"tokens": 1}'])
+def test_every_line_has_one_answer_or_one_error(
+    lines: list[bytes], author: Author, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = b"\n".join(lines)
+    told = answered(author, tmp_path_factory.getbasetemp() / "any_lines", content)
+    given = content.decode("utf-8-sig", errors="replace").split("\n")
+    assert [answer["line"] for answer in told] == [n for n, line in enumerate(given, start=1) if line.strip()]
+    for answer in told:
+        assert ("error" in answer) is not ("texts" in answer)
+        assert "error" not in answer or answer["error"]
+        assert all(isinstance(text["text"], str) for text in answer.get("texts", []))

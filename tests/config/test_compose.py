@@ -2,8 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from nano_llm.config.compose import compose_config, composing, explain, options_of
@@ -23,6 +26,7 @@ from nano_llm.config.stored import from_plain
 from nano_llm.config.strict import NUM_BYTES_AND_SPECIALS
 from nano_llm.data.tokenizer import MIN_BYTE_VOCAB
 from nano_llm.errors import ConfigError
+from torture_factor import examples
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GROUPS = sorted({group for group, _, _ in SCHEMAS if group} | {"experiment", "debug"})
@@ -310,3 +314,52 @@ def test_a_stored_config_of_another_version_is_refused_by_name() -> None:
     del plain["scale"]["d_ff"]
     with pytest.raises(ConfigError, match=r"model\.heads(.|\n)*scale\.d_ff"):
         from_plain(plain)
+
+
+# -------------------------------------------------------------------------------------------- anything
+
+
+def dotted(plain: dict[str, Any], prefix: str = "") -> list[str]:
+    names = [prefix + name for name in plain]
+    return names + [path for name, value in plain.items() if isinstance(value, dict) for path in
+                    dotted(value, f"{prefix}{name}.")]  # fmt: skip
+
+
+SETTINGS = dotted(to_plain(compose_config(["data=scm"])))
+OTHER_KEYS = "hydra hydra/launcher hydra.run.dir hydra.searchpath defaults x a.b data@model +x@y model@_global_ 0 é"
+KEYS = st.sampled_from(SETTINGS) | st.sampled_from([*GROUPS, *OTHER_KEYS.split(), "sweep.rows", "", "model[0]"])
+PLAIN = "1 -1 0 null true 1e999 nan -inf abc '' [1,2] {a:1} {} [] scm tarnet fair 1,2 ../x /abs ' = ??? } ${ \\"
+RESOLVED = "${seed} ${name} ${oc.env:HOME} ${oc.env:NOPE_X} ${nope} ${oc.create:{}} ${oc.decode:'[1]'} ${..} ${now:%Y}"
+FUNCTIONS = "range(1,3) choice(1,2) interval(0,1) glob(*) int(3) shuffle(1,2) {_target_:os.system}"
+UNFIT = ["é🎬", "\ud83d", "\udcff", "\0", "a\nb", "9" * 30]
+LONG = ["1" * 5000, "[" * 2000, "x" * 10_000_000, "${" * 500 + "a" + "}" * 500]
+VALUES = (
+    st.sampled_from(f"{PLAIN} {RESOLVED} {FUNCTIONS}".split()) | st.sampled_from(UNFIT + LONG) | st.text(max_size=8)
+)
+OVERRIDES = st.tuples(st.sampled_from(["", "", "", "+", "++", "~", "--", "@"]), KEYS, VALUES).map(
+    lambda parts: f"{parts[0]}{parts[1]}={parts[2]}"
+)
+
+
+@given(st.lists(OVERRIDES | KEYS | st.text(max_size=8), min_size=1, max_size=2))
+@settings(max_examples=examples(6, least=2_000))
+@example(["protocol=interval(0,1)"])
+@example(["trainer.name=1", "+trainer=1"])
+@example(["~optimizer=0"])
+@example(["protocol=" + "1" * 5000])
+@example(["name=\udcff"])
+@example(["data.prompt.command=\ud83d"])
+@example(["name=a\0b"])
+@example(["seed=99999999999999999999"])
+def test_any_overrides_compose_or_are_refused_in_words(overrides: list[str]) -> None:
+    try:
+        config = compose_config(overrides)
+    except ConfigError as error:
+        message = str(error)
+        message.encode()
+        assert len(message) < 5000
+        assert all(line.startswith("  - ") for line in message.splitlines()[1:])
+        return
+    stored = from_plain(json.loads(json.dumps(to_plain(config), allow_nan=False)))
+    assert stored == config
+    assert arm_id(stored, "corpus") == arm_id(config, "corpus")

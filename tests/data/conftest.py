@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
 from nano_llm.config.compose import compose_config
@@ -17,10 +16,6 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 WORDS = ("a", "the", "film", "plot", "was", "is", "dull", "slow", "and", "but", "never", "I", "saw", "it's")
 Rows = Sequence[tuple[str, int]]
 NOTHING_FROM_THE_ENVIRONMENT = ("data.path=null", "data.cad=null", "data.movies=null")
-
-# An example may take long on a busy machine, which is no failure.
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture

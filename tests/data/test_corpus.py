@@ -114,6 +114,37 @@ def test_pieces_hold_the_whole_text_at_the_width_asked_for(words: list[str], max
         assert " ".join(pieces) == text
 
 
+@given(st.text("ab  \u2003", max_size=40), st.integers(1, 15))
+def test_pieces_are_those_of_cutting_again_and_again(text: str, max_chars: int) -> None:
+    expected, rest = [], text
+    while len(rest) > max_chars:
+        end = max(rest.rfind(" ", 0, max_chars), 0) or max_chars
+        expected.append(rest[:end])
+        rest = rest[end:].lstrip()
+    assert cut_text(text, max_chars) == [*expected, rest]
+
+
+def test_ten_megabytes_are_cut_in_one_pass() -> None:
+    assert len(cut_text("a " * 5_000_000, 10)) == 1_000_000
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_training_needs_reviews_of_both_labels(
+    label: int, tmp_path: Path, imdb_config: MakeConfig, fair: ProtocolConfig, write_imdb: Callable[..., Path]
+) -> None:
+    folder = write_imdb(tmp_path / "imdb", [("a", label), ("b", label)], [("c", 0), ("d", 1)])
+    with pytest.raises(DataError, match=rf"Training has reviews of the label {label} only.*both labels"):
+        read_corpus(imdb_config(path=str(folder)), fair)
+
+
+def test_validation_and_test_may_hold_one_label(
+    tmp_path: Path, imdb_config: MakeConfig, fair: ProtocolConfig, write_imdb: Callable[..., Path]
+) -> None:
+    folder = write_imdb(tmp_path / "imdb", [("a", 0), ("b", 1)], [("c", 0), ("d", 0)])
+    splits = read_corpus(imdb_config(path=str(folder)), fair).splits
+    assert treatments(splits["validation"]) == treatments(splits["test"]) == {0: 1}
+
+
 def test_a_test_split_too_small_to_divide_is_refused(
     tmp_path: Path,
     imdb_config: MakeConfig,

@@ -1,10 +1,20 @@
 """Tokenizers: round trips, special tokens, word starts."""
 
+import json
+import unicodedata
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+import odd_json
+from nano_llm.config.schema import Conditioning, PromptConfig
+from nano_llm.data.clean import clean
+from nano_llm.data.review import Review
+from nano_llm.data.samples import format_samples
+from nano_llm.data.template import Template
 from nano_llm.data.tokenizer import MIN_BYTE_VOCAB, Tokenizer, words_of
 from nano_llm.errors import DataError
 
@@ -15,10 +25,87 @@ WORDS = Tokenizer.of_words(["the", "film", "is", "dull", "do", "not", "overall",
 SPECIALS = ["<pad>", "<bos>", "<eos>", "<unk>", "[SENTIMENT]", "[/SENTIMENT]", "[REVIEW]", "[/REVIEW]"]
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])))
+PLANES = ["\0", "\x7f", "\u0301", "\ufffd", "\uffff", "\U0001f3ac", "\U0002ffff", "\U000e0001", "\U0010ffff"]
+PARTS = st.sampled_from([*SPECIALS, *PLANES, " ", "the film", "<", "[REVIEW", "<|endoftext|>"])
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.lists(PARTS).map("".join)
+
+
+@given(ANY_TEXT)
+@example("".join(chr(code) for code in range(0x3000) if not 0xD800 <= code < 0xE000))
 def test_any_text_survives_bytes(text: str) -> None:
     for tokenizer in (BYTES, ACROSS):
-        assert tokenizer.decode(tokenizer.encode(text)) == text
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert all(len(SPECIALS) <= index < tokenizer.vocab_size for index in ids)
+        assert b"".join(tokenizer.bytes_V[index] for index in ids) == text.encode()
+        assert tokenizer.num_bytes_V[ids].sum() == len(text.encode())
+
+
+@given(st.binary())
+def test_any_bytes_survive_as_the_text_that_they_read_as(content: bytes) -> None:
+    text = content.decode(errors="replace")
+    assert BYTES.decode(BYTES.encode(text)) == text
+
+
+def test_every_character_of_every_plane_survives() -> None:
+    for first in range(0, 0x110000, 0x1000):
+        text = "".join(map(chr, range(first, first + 0x1000))).encode(errors="ignore").decode()
+        assert BYTES.decode(BYTES.encode(text)) == text
+
+
+def test_ten_megabytes_are_one_review() -> None:
+    text = "the film was good " * 560_000
+    ragged = BYTES.encode_reviews([text])
+    assert BYTES.num_bytes_V[ragged.tokens_N].sum() == len(text) > 10_000_000
+    assert len(ragged.length_R) == 1
+
+
+@given(st.lists(ANY_TEXT, max_size=4), st.sampled_from([Conditioning.tags, Conditioning.natural, Conditioning.command]))
+def test_a_review_cannot_forge_a_prompt_or_an_end(texts: list[str], conditioning: Conditioning) -> None:
+    """Under the fair protocol a sample has its prompt's markers, its own two at the end, and none between."""
+    prompts = PromptConfig("Be NEGATIVE", "Be POSITIVE", "Write:")
+    template = Template(conditioning, prompts)
+    reviews = [Review(text, row % 2) for row, text in enumerate(texts)]
+    samples = format_samples(reviews, template, BYTES)
+    for row, review in enumerate(reviews):
+        ids = samples.tokens_N[samples.offset_R1[row] : samples.offset_R1[row + 1]].tolist()
+        b = int(samples.prompt_length_R[row])
+        assert ids[:b] == BYTES.encode_prompt(template.prompt_of(review))
+        assert tuple(ids[-2:]) == BYTES.end_ids
+        assert min(ids[b:-2], default=len(SPECIALS)) >= len(SPECIALS)
+        assert BYTES.decode(ids[b:-2]) == review.text
+
+
+@given(ANY_TEXT)
+def test_under_the_references_protocol_only_text_in_angle_brackets_can_be_markup(text: str) -> None:
+    """As in the reference, whose tokens in a review count as such; cleaning takes them out, but for wide brackets."""
+    reference = Tokenizer.fit_reference(["".join(map(chr, range(256)))], 512, split_words=True)
+    cleaned = clean(text)
+    ids = reference.encode_samples([cleaned]).tokens_N.tolist()
+    forged = {reference.pad_id, reference.bos_id, reference.eos_id} & set(ids)
+    assert not forged or any(token in cleaned for token in ("<pad>", "<bos>", "<eos>"))
+    if "<" not in unicodedata.normalize("NFKC", text):
+        assert not forged
+
+
+changed_words = odd_json.changed(json.loads(WORDS.to_json()))
+changed_bytes = odd_json.changed(json.loads(BYTES.to_json()))
+
+
+@given(changed_words | changed_bytes | odd_json.values)
+@example({**json.loads(WORDS.to_json()), "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab": {"a": 2**31}}})
+def test_a_changed_tokenizer_is_one_that_works_or_is_refused(document: Any) -> None:
+    """An id of two thousand million would be that many entries to the library."""
+    try:
+        tokenizer = Tokenizer.from_json(json.dumps(document))
+    except DataError as error:
+        str(error).encode()
+        return
+    for text in ("the film is dull.", "zoo \0\U0010ffff [REVIEW]"):
+        ids = tokenizer.encode(text)
+        assert all(0 <= index < tokenizer.vocab_size for index in ids)
+        tokenizer.decode(tokenizer.encode_prompt(text), keep_special=True)
+    assert len(tokenizer.bytes_V) == len(tokenizer.num_bytes_V) == len(tokenizer.is_word_start_V)
 
 
 @pytest.mark.parametrize("tokenizer", [BYTES, WORDS])

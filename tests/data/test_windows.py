@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,12 @@ PAD = 0
 VOCAB = 1000
 
 
-def make_samples(prompts: list[int], bodies: list[int]) -> Samples:
+def make_samples(prompts: list[int], bodies: list[int], dtype: type[np.unsignedinteger[Any]] = np.uint16) -> Samples:
     """Samples whose tokens are all distinct, 1 and upwards, so that a token names its position."""
-    length_R = np.array(prompts) + np.array(bodies)
+    length_R = np.array(prompts, np.int64) + np.array(bodies, np.int64)
     offset_R1 = np.concatenate(([0], np.cumsum(length_R)))
     return Samples(
-        tokens_N=np.arange(1, offset_R1[-1] + 1).astype(np.uint16),
+        tokens_N=np.arange(1, offset_R1[-1] + 1).astype(dtype),
         offset_R1=offset_R1,
         prompt_length_R=np.array(prompts, np.int32),
         treatment_R=(np.arange(len(prompts)) % 2).astype(np.uint8),
@@ -43,11 +44,11 @@ def every_second(vocab: int = VOCAB) -> BoolArray:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Samples, int]:
+def cases(draw: st.DrawFn, least_body: int = 1) -> tuple[Samples, int]:
     window_length = draw(st.integers(4, 24))
     num = draw(st.integers(1, 6))
     prompts = draw(st.lists(st.integers(1, window_length - 2), min_size=num, max_size=num))
-    bodies = draw(st.lists(st.integers(1, 100), min_size=num, max_size=num))
+    bodies = draw(st.lists(st.integers(least_body, 100), min_size=num, max_size=num))
     return make_samples(prompts, bodies), window_length
 
 
@@ -66,6 +67,51 @@ def test_each_token_but_the_first_is_a_target_exactly_once(
     firsts = samples.tokens_N[samples.offset_R1[:-1]]
     assert scored(windows) == [int(token) for token in samples.tokens_N if token not in firsts]
     assert windows.num_targets == len(scored(windows))
+
+
+@given(cases(least_body=0), st.integers(1, 5), st.integers(0, 9999))
+def test_any_number_of_views_and_any_word_starts_score_each_token_once(
+    case: tuple[Samples, int], num_views: int, seed: int
+) -> None:
+    samples, window_length = case
+    starts = np.random.default_rng(seed).random(VOCAB) < 0.3
+    windows = Windows.covering(samples, window_length, PAD, num_views=num_views, is_word_start_V=starts)
+    firsts = samples.tokens_N[samples.offset_R1[:-1]]
+    assert scored(windows) == [int(token) for token in samples.tokens_N if token not in firsts]
+    assert (windows.length_W <= window_length).all()
+    assert (windows.first_target_W >= 1).all()
+
+
+@given(cases(least_body=0), st.data())
+def test_reference_windows_are_those_of_the_definition(case: tuple[Samples, int], data: st.DataObject) -> None:
+    """Window k of a review: the prefix, then token k * (L - p) of the rest on; as many as are full, or one."""
+    samples, window_length = case
+    prefix = [data.draw(st.integers(1, min(int(n), window_length - 2))) for n in samples.length_R]
+    num = num_reference_windows(samples.length_R, np.array(prefix, int), window_length)
+    windows = Windows.reference(samples, window_length, PAD, prefix_length_R=np.array(prefix, int), num_windows_R=num)
+    expected = []
+    for row, p in enumerate(prefix):
+        sample = samples.tokens_N[samples.offset_R1[row] : samples.offset_R1[row + 1]].tolist()
+        stride = window_length - p
+        rows = [sample[:p] + sample[p + k * stride : p + (k + 1) * stride] for k in range(len(sample))]
+        full = [row_L for row_L in rows if len(row_L) == window_length]
+        expected += full or rows[:1]
+    assert windows.tokens_WL.tolist() == [row_L + [PAD] * (window_length - len(row_L)) for row_L in expected]
+    assert windows.length_W.tolist() == [len(row_L) for row_L in expected]
+    assert (windows.first_target_W == 1).all()
+
+
+def test_a_split_without_reviews_has_no_windows() -> None:
+    assert len(Windows.covering(make_samples([], []), 8, PAD)) == 0
+    none: IntArray = np.array([], int)
+    assert len(Windows.reference(make_samples([], []), 8, PAD, prefix_length_R=none, num_windows_R=none)) == 0
+
+
+def test_a_review_of_ten_million_tokens_is_covered() -> None:
+    samples = make_samples([3], [10_000_000], np.uint32)
+    windows = Windows.covering(samples, 1024, PAD)
+    assert windows.num_targets == 10_000_002
+    assert (np.concatenate([row[3:] for row in windows.tokens_WL])[:10_000_000] == np.arange(4, 10_000_004)).all()
 
 
 @given(cases(), st.sampled_from([1, 2]))

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 from types import FrameType
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nano_llm.generation import redaction
@@ -366,3 +366,43 @@ def test_all_that_is_allowed_would_be_redacted_otherwise() -> None:
 def test_the_hold_back_of_the_shipped_rules_is_short() -> None:
     assert shipped_rules().longest <= 24
     assert shipped_rules().most_held == 9 * shipped_rules().longest
+
+
+# -------------------------------------------------------------------------------------------- any list
+
+LETTERS = st.text("abAB0 -'._é\u00df\ufb01\u200b\u0130", max_size=5)
+PLAIN_WORDS = st.text("ab", min_size=1, max_size=3)
+PLAIN_ENTRIES = st.lists(st.lists(PLAIN_WORDS, min_size=1, max_size=2).map(" ".join), max_size=4)
+
+
+@given(st.lists(LETTERS, max_size=4), st.lists(LETTERS, max_size=2), st.lists(LETTERS, max_size=10), st.data())
+@example([], [], ["a"], None)
+@example(["", "\u200b"], [], ["a", "b"], None)
+def test_under_any_list_a_stream_agrees_with_the_whole(
+    words: list[str], allowed: list[str], parts: list[str], data: st.DataObject | None
+) -> None:
+    rules = Rules.of(words, allowed)
+    text = "".join(parts)
+    cuts = [] if data is None else sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    whole = redact(text, rules)
+    assert streamed(cut_at(text, cuts), rules) == whole
+    assert streamed(text, rules) == whole
+    assert (text == whole.text) is (whole.num_redacted == 0)
+
+
+@given(PLAIN_ENTRIES, st.text("abAB .-_'0", max_size=30))
+def test_no_listed_word_is_shown_as_a_whole_word(entries: list[str], text: str) -> None:
+    shown = redact(text, Rules.of(entries, [])).text.replace(REPLACEMENT, "[]").lower().replace("-", " ")
+    for entry in entries:
+        for begin in range(len(shown)):
+            is_there = shown[begin : begin + len(entry)] == entry
+            touched = shown[max(0, begin - 1) : begin] + shown[begin + len(entry) : begin + len(entry) + 1]
+            assert not is_there or any(character.isalnum() for character in touched)
+
+
+@given(st.text())
+def test_a_text_without_a_listed_letter_stays_as_it_is(text: str) -> None:
+    """The rules list only words of letters from a to z, so what folds to none of these cannot hold one."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    if not re.search("[a-z]", folded):
+        assert redact(text) == Redacted(text, 0)

@@ -21,6 +21,7 @@ from nano_llm.generation.request import (
 )
 from nano_llm.generation.sampling import Sampling
 from nano_llm.generation.steering import ContrastBase, Steering, SteeringMode
+from torture_factor import examples
 
 REVIEW = {"text": "a dull film.", "label": "neg"}
 
@@ -230,7 +231,7 @@ objects = st.dictionaries(names, values, max_size=6) | st.dictionaries(names | s
 
 
 @given(objects)
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=examples(250))
 def test_no_object_is_answered_with_anything_but_a_request_or_a_refusal(fields: dict[str, Any]) -> None:
     for read in (read_request, read_counterfactual_request):
         for given_fields in (fields, REVIEW | fields):

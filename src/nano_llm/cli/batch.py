@@ -142,7 +142,7 @@ def _read(author: Author, request: _Asked, defaults: dict[str, Any]) -> None:
         fields = json.loads(request.line)
         if not isinstance(fields, dict):
             raise RequestError(f'The line holds {type(fields).__name__}, not an object such as {{"outcome": "y1"}}.')
-        request.given_id = fields.pop("id", None)
+        request.given_id = _handed_through(fields.pop("id", None))
         if "text" in fields:
             own = {name: value for name, value in defaults.items() if name in SHARED_FIELDS}
             request.commissions = author.counterfactuals(read_counterfactual_request(own | fields))
@@ -152,6 +152,20 @@ def _read(author: Author, request: _Asked, defaults: dict[str, Any]) -> None:
         request.error = str(error)
     except (ValueError, RecursionError) as error:
         request.error = f"The line is no JSON: {error}."
+
+
+def _handed_through(given_id: object) -> object:
+    """Return an id that an answer can hold: Python reads ``NaN`` and ``1e999``, which JSON has no word for.
+
+    Raises:
+        RequestError: It is none.
+    """
+    try:
+        # A level deeper than an answer, so that writing it there cannot fail.
+        json.dumps([[given_id]], allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"The id cannot be written as JSON: {error}.") from error
+    return given_id
 
 
 def _answers(author: Author, batch: list[_Asked], *, censored: bool) -> Iterator[dict[str, Any]]:

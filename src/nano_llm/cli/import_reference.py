@@ -12,7 +12,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="nano-llm import",
         description="Turn a best.pt of the reference system (dyh1265/Transformers) into a checkpoint folder.",
-        epilog="example: nano-llm import best.pt --to checkpoints/imported; no code in the file is run",
+        epilog="example: nano-llm import best.pt --to checkpoints/imported; "
+        "the file is read with weights_only=True, so that no code in it is run",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="checkpoint that the reference wrote")
     parser.add_argument("--to", type=Path, metavar="FOLDER", required=True, help="new folder for our checkpoint")

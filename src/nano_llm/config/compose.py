@@ -23,6 +23,9 @@ from nano_llm.config.register import SCHEMAS, config_source, register_schemas
 from nano_llm.config.strict import convert, report, suggest
 from nano_llm.errors import ConfigError
 
+REFUSALS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
+"""What Hydra raises about overrides that it cannot take; the last four where it did not foresee them."""
+
 
 def compose_config(overrides: Sequence[str] = ()) -> schema.Config:
     """Compose and check a config.
@@ -37,7 +40,7 @@ def compose_config(overrides: Sequence[str] = ()) -> schema.Config:
     with composing():
         try:
             composed = compose("config", overrides=list(overrides))
-        except (HydraException, OmegaConfBaseException):
+        except REFUSALS:
             composed = None
     if composed is None:
         raise ConfigError(explain(overrides))
@@ -82,7 +85,7 @@ def explain(overrides: Sequence[str], *, multirun: bool = False) -> str:
                 try:
                     compose("config", overrides=[*accepted, single])
                     fitting.append(single)
-                except (HydraException, OmegaConfBaseException) as error:
+                except REFUSALS as error:
                     problems.append(_explain_one(single, accepted, error))
             accepted += fitting[:1]
         composed = compose("config", overrides=accepted)
@@ -97,9 +100,10 @@ def _singles(text: str) -> list[str]:
     """Split an override that sweeps, such as ``seed=1,2``, into one for each value."""
     try:
         override = OverridesParser.create().parse_override(text)
-    except HydraException:
+    except REFUSALS:
         return [text]
-    if not override.is_sweep_override():
+    # An interval has no values to go through; only a search draws from it.
+    if not override.is_sweep_override() or override.is_interval_sweep():
         return [text]
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
@@ -108,13 +112,13 @@ def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
     """Explain one refused override, given those accepted before it."""
     try:
         override = OverridesParser.create().parse_override(text)
-    except HydraException:
+    except REFUSALS:
         return (
             f"{text}: not an override of the form key=value; quote values that hold commas, brackets or accents, "
             "as in 'data.prompt.command=\"Write a review:\"'"
         )
     key = override.get_key_element().lstrip("+~")
-    reason = str(error.__cause__ or error).splitlines()[0]
+    reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
     missing_option = re.search(r"Could not find '(.*)'", str(error))
     if missing_option:
         if extra := missing_extra(missing_option.group(1)):
@@ -180,7 +184,7 @@ def _paths_with(overrides: list[str]) -> set[str]:
     """Return the settings that exist under some overrides; none if these do not compose."""
     try:
         return set(_paths(compose("config", overrides=overrides)))
-    except (HydraException, OmegaConfBaseException):
+    except REFUSALS:
         return set()
 
 

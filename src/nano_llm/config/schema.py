@@ -49,6 +49,12 @@ def setting(
     )
 
 
+MAX_WIDTH, MAX_DEPTH = 65_536, 1_024
+"""Units and layers beyond which a size is taken for a slip or a damaged file, before memory is asked for."""
+MAX_SEED = 2**62
+"""Sweeps count up from a seed, and PyTorch takes 64 bits."""
+
+
 # ---------------------------------------------------------------------------------------------- scale
 
 
@@ -57,10 +63,10 @@ class ScaleConfig:
     """The size of a model: one dial for all architectures."""
 
     name: str = setting("label of the size in run names", volatile=True)
-    d_model: int = setting("width of the residual stream", at_least=1)
-    num_layers: int = setting("number of layers (attention and feed-forward each)", at_least=1)
+    d_model: int = setting("width of the residual stream", at_least=1, at_most=MAX_WIDTH)
+    num_layers: int = setting("number of layers (attention and feed-forward each)", at_least=1, at_most=MAX_DEPTH)
     num_heads: int = setting("number of attention heads; divides d_model", at_least=1)
-    d_ff: int = setting("width of the feed-forward hidden layer", at_least=1)
+    d_ff: int = setting("width of the feed-forward hidden layer", at_least=1, at_most=MAX_WIDTH)
 
 
 # ---------------------------------------------------------------------------------------------- model
@@ -139,24 +145,26 @@ class TiedReadoutConfig(OneOutcomeReadoutConfig):
 class MlpReadoutConfig(OneOutcomeReadoutConfig):
     """Logits by a multilayer perceptron without bias, not tied to the embedding."""
 
-    hidden_layers: int = setting("hidden layers; 0 is one linear map", at_least=0)
-    hidden_width: int | None = setting("units of a hidden layer; null takes d_model", at_least=1)
+    hidden_layers: int = setting("hidden layers; 0 is one linear map", at_least=0, at_most=MAX_DEPTH)
+    hidden_width: int | None = setting("units of a hidden layer; null takes d_model", at_least=1, at_most=MAX_WIDTH)
 
 
 @dataclass
 class HeadConfig:
     """One perceptron of a readout with two outcomes."""
 
-    hidden_layers: int = setting("hidden layers; 0 is one linear map", at_least=0)
-    hidden_width: int | None = setting("units of a hidden layer; null takes d_model", at_least=1)
+    hidden_layers: int = setting("hidden layers; 0 is one linear map", at_least=0, at_most=MAX_DEPTH)
+    hidden_width: int | None = setting("units of a hidden layer; null takes d_model", at_least=1, at_most=MAX_WIDTH)
 
 
 @dataclass
 class TwoOutcomeReadoutConfig(ReadoutConfig):
     """Base of the readouts that tell two outcomes apart: a perceptron that they share, and what is added to it."""
 
-    hidden_layers: int = setting("hidden layers of all perceptrons, unless set apart", at_least=0)
-    hidden_width: int | None = setting("units of a hidden layer, unless set apart; null takes d_model", at_least=1)
+    hidden_layers: int = setting("hidden layers of all perceptrons, unless set apart", at_least=0, at_most=MAX_DEPTH)
+    hidden_width: int | None = setting(
+        "units of a hidden layer, unless set apart; null takes d_model", at_least=1, at_most=MAX_WIDTH
+    )
     shared: HeadConfig = field(default_factory=HeadConfig)
 
 
@@ -335,9 +343,12 @@ class DataConfig:
 
 @dataclass
 class ImdbConfig(DataConfig):
-    """IMDB reviews from the Hub or from a local folder in the Hub's layout."""
+    """IMDB reviews from the Hub, or reviews of one's own from a local folder."""
 
-    path: str | None = setting("local folder in the Hub's layout; null: the Hub", volatile=True)
+    path: str | None = setting(
+        "folder of train and test files, Parquet, CSV or JSONL with the columns text and label; null: the Hub",
+        volatile=True,
+    )
     cad: str | None = setting(
         "folder of the counterfactually augmented reviews, {train,dev,test}_paired.tsv; null: none",
         volatile=True,
@@ -608,7 +619,7 @@ class PathsConfig:
 class Config:
     """One run: one configuration, one seed."""
 
-    seed: int = setting("seed of initial values, data order and dropout", at_least=0)
+    seed: int = setting("seed of initial values, data order and dropout", at_least=0, at_most=MAX_SEED)
     study: str = setting("folder below paths.outputs that holds the run", volatile=True)
     name: str = setting("label of the arm: the run's folder is <name>-<id>/seed-<seed>", volatile=True)
     data: DataConfig = MISSING

@@ -10,7 +10,8 @@ from omegaconf import MISSING
 
 from nano_llm.config import schema
 from nano_llm.config.identity import to_plain
-from nano_llm.config.strict import report, suggest
+from nano_llm.config.register import SCHEMAS
+from nano_llm.config.strict import broken_rules, report, suggest, value_problems
 from nano_llm.errors import ConfigError
 
 
@@ -18,29 +19,42 @@ def from_plain(plain: Any) -> schema.Config:
     """Rebuild what `identity.to_plain` wrote.
 
     Raises:
-        ConfigError: A group, a setting or a value is unknown to this version, or one is missing.
+        ConfigError: A group, a setting or a value is unknown to this version or out of its limits, one is missing, or
+            rules that span several settings are broken.
     """
     problems: list[str] = []
-    config = _build(plain, "", problems)
-    if problems or not isinstance(config, schema.Config):
-        raise ConfigError(report(problems or ["the root is not a configuration"]))
+    config = _build(plain, [schema.Config], "", problems)
+    if not problems:
+        problems.extend(broken_rules(config))
+    if problems:
+        raise ConfigError(report(problems))
+    assert isinstance(config, schema.Config)
     return config
 
 
-def _build(plain: Any, path: str, problems: list[str]) -> Any:
+def _build(plain: Any, choices: list[type], path: str, problems: list[str]) -> Any:
+    """Rebuild a group of settings, of one of the types that may stand here."""
     name = plain.get("type") if isinstance(plain, dict) else None
-    cls = vars(schema).get(name) if isinstance(name, str) else None
-    if not (isinstance(cls, type) and is_dataclass(cls)):
-        problems.append(f"{path or 'root'}: not a known group of settings ({name})")
+    cls = next((choice for choice in choices if choice.__name__ == name), None)
+    if cls is None:
+        problems.append(
+            f"{path.rstrip('.') or 'root'}: not a known group of settings ({name}); known here: "
+            f"{', '.join(choice.__name__ for choice in choices)}"
+        )
         return None
+    declared = {field.name: field for field in fields(cls)}
     hints = typing.get_type_hints(cls)
-    plain = {f.name: _absent(f) for f in fields(cls) if _absent(f) != MISSING} | plain
-    known = [f.name for f in fields(cls)]
+    plain = {name: _absent(field) for name, field in declared.items() if _absent(field) != MISSING} | plain
     problems.extend(
-        f"{path}{key}: no such setting; {suggest(key, known)}" for key in plain if key not in (*known, "type")
+        f"{path}{key}: no such setting; {suggest(key, [*declared])}" for key in plain if key not in (*declared, "type")
     )
-    problems.extend(f"{path}{key}: missing" for key in known if key not in plain)
-    return cls(**{key: _value(plain[key], hints[key], f"{path}{key}", problems) for key in known if key in plain})
+    problems.extend(f"{path}{key}: missing" for key in declared if key not in plain)
+    values = {
+        key: _value(plain[key], hints[key], field, f"{path}{key}", problems)
+        for key, field in declared.items()
+        if key in plain
+    }
+    return cls(**values)
 
 
 def _absent(declared: Field[Any]) -> Any:
@@ -48,14 +62,20 @@ def _absent(declared: Field[Any]) -> Any:
     return to_plain(declared.metadata.get("absent", MISSING))
 
 
-def _value(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
-    if isinstance(value, dict):
-        return _build(value, f"{path}.", problems)
+def _value(value: Any, hint: Any, declared: Field[Any], path: str, problems: list[str]) -> Any:
+    if is_dataclass(hint):
+        return _build(value, _choices(hint), f"{path}.", problems)
     allowed = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
     for kind in allowed:
-        if issubclass(kind, Enum) and value in kind.__members__:
+        if issubclass(kind, Enum) and isinstance(value, str) and value in kind.__members__:
             return kind[value]
         if type(value) is kind or (kind is float and type(value) is int):
+            problems.extend(value_problems(path, value, declared))
             return value
-    problems.append(f"{path}={value}: not of the type {hint}")
+    problems.append(f"{path}={value!r:.80}: not of the type {hint}")
     return None
+
+
+def _choices(hint: Any) -> list[type]:
+    """Return the types of a group that can be chosen: its variants, or itself where it has none."""
+    return [cls for _, _, cls in SCHEMAS if issubclass(cls, hint)] or [hint]

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nano_llm.config import schema
 from nano_llm.errors import ConfigError
 
+_MAX_SHOWN = 1000
 NUM_BYTES_AND_SPECIALS = 256 + 8
 """Tokens that a byte-level tokenizer has before its first merge: every byte, four specials, four markers."""
 
@@ -40,7 +41,14 @@ def convert(composed: DictConfig) -> schema.Command:
 def report(problems: list[str]) -> str:
     """Join problems into the one message that a user sees."""
     noun = "problem" if len(problems) == 1 else "problems"
-    return "\n".join([f"{len(problems)} {noun} in the configuration:", *(f"  - {line}" for line in problems)])
+    lines = [_printable(problem) for problem in problems]
+    return "\n".join([f"{len(problems)} {noun} in the configuration:", *(f"  - {line}" for line in lines)])
+
+
+def _printable(problem: str) -> str:
+    """Write what was given so that it fits on a line of a terminal, whatever it is."""
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in problem)
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN // 2]} ... {text[-_MAX_SHOWN // 2 :]}"
 
 
 def suggest(name: str, known: list[str]) -> str:
@@ -88,12 +96,16 @@ def _convert_value(node: DictConfig, declared: Field[Any], hint: Any, path: str,
         return _convert_node(value, hint, path, problems)
     if isinstance(value, ListConfig):
         return list(value)
-    problems.extend(_limit_problems(path, value, declared))
+    problems.extend(value_problems(path, value, declared))
     return value
 
 
-def _limit_problems(path: str, value: Any, declared: Field[Any]) -> Iterator[str]:
-    """Say which limits of its declaration a number breaks."""
+def value_problems(path: str, value: Any, declared: Field[Any]) -> Iterator[str]:
+    """Say which limits of its declaration a number breaks, and what no file and no path can hold of a text."""
+    if isinstance(value, str):
+        if unfit := next((character for character in value if character == "\0" or _is_half(character)), None):
+            yield f"{path}={value}: holds {unfit!r}, which is no character of a text ({declared.metadata['doc']})"
+        return
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     limits = declared.metadata.get("limits", {})
@@ -104,10 +116,22 @@ def _limit_problems(path: str, value: Any, declared: Field[Any]) -> Iterator[str
         "below": lambda limit: value < limit,
     }
     broken = [f"{name.replace('_', ' ')} {limits[name]:g}" for name in limits if not allowed[name](limits[name])]
-    if not math.isfinite(value):
+    if not _is_finite(value):
         broken = ["finite"]
     if broken:
         yield f"{path}={value}: must be {' and '.join(broken)} ({declared.metadata['doc']})"
+
+
+def _is_half(character: str) -> bool:
+    """Whether it is half of a surrogate pair; a byte of the command line that is no UTF-8 is read as one."""
+    return "\ud800" <= character <= "\udfff"
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _join(path: str, name: str) -> str:

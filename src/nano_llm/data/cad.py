@@ -10,13 +10,13 @@ holds two rows a pair, tab-separated, with a quoted text wherever the text has q
 It does not say which member is the original; every original is a review of IMDB's official train split.
 """
 
-import csv
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nano_llm.data.clean import clean
+from nano_llm.data.delimited import read_rows
 from nano_llm.data.review import Review
 from nano_llm.errors import DataError
 from nano_llm.files import sha256
@@ -26,7 +26,6 @@ _REQUIRED = ("train", "dev")
 _COLUMNS = ["Sentiment", "Text", "batch_id"]
 _TREATMENT = {"Negative": 0, "Positive": 1}
 _PREFIX = 60  # characters of a key that name a review whose rest was altered on the way into CAD
-_LONGEST_TEXT = 10_000_000
 _OTHER_THAN_KEY = bytes(set(range(128)) - set(b"abcdefghijklmnopqrstuvwxyz0123456789"))
 _REMEDY = (
     "Get the folder sentiment/combined/paired of github acmi-lab/counterfactually-augmented-data (Apache-2.0) and set "
@@ -186,7 +185,10 @@ def _files(path: str | None) -> dict[str, Path]:
 def _members(file: Path) -> dict[str, list[Review]]:
     """Return the cleaned members of each pair by batch_id, in the order of the file."""
     members: dict[str, list[Review]] = {}
-    for line, (sentiment, text, batch_id) in _rows(file):
+    columns, rows = read_rows(file, "\t")
+    if columns != _COLUMNS:
+        raise DataError(f"{file} has the columns {', '.join(columns)}; expected {', '.join(_COLUMNS)}.")
+    for line, (sentiment, text, batch_id) in rows:
         if sentiment not in _TREATMENT:
             raise DataError(
                 f"{file}, line {line}: batch_id {batch_id} has the sentiment {sentiment!r}; expected Negative or "
@@ -194,22 +196,3 @@ def _members(file: Path) -> dict[str, list[Review]]:
             )
         members.setdefault(batch_id, []).append(Review(clean(text), _TREATMENT[sentiment]))
     return members
-
-
-def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows below the header with the line that each ends on."""
-    limit = csv.field_size_limit(_LONGEST_TEXT)
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            reader = csv.reader(stream, delimiter="\t", strict=True)
-            header = next(reader, [])
-            if header != _COLUMNS:
-                raise DataError(f"{file} has the columns {', '.join(header)}; expected {', '.join(_COLUMNS)}.")
-            for row in reader:
-                if len(row) != len(_COLUMNS):
-                    raise DataError(f"{file}, line {reader.line_num}: {len(row)} columns, expected {len(_COLUMNS)}.")
-                yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} is not a readable file of tab-separated rows: {error}. Fetch it again.") from error
-    finally:
-        csv.field_size_limit(limit)

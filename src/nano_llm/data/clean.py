@@ -2,22 +2,31 @@
 
 import re
 import unicodedata
+from itertools import chain, groupby
 
 _TAG = re.compile(r"<[^>]+>")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")  # the ASCII controls that str.split() leaves in place
 _DROPPED = frozenset(("Mn", "Cc", "Cf", "Cs", "Co", "Cn"))
 
 
-class _KeptCharacters(dict[int, int | None]):
-    """A table for str.translate that looks a character's category up once, when it first occurs."""
+class _Decomposed(dict[int, str]):
+    """A table for str.translate: what NFKD makes of a character, looked up once, when it first occurs."""
 
-    def __missing__(self, code: int) -> int | None:
-        kept = None if unicodedata.category(chr(code)) in _DROPPED else code
-        self[code] = kept
-        return kept
+    def __missing__(self, code: int) -> str:
+        self[code] = unicodedata.normalize("NFKD", chr(code))
+        return self[code]
 
 
-_KEPT = _KeptCharacters()
+class _Kept(_Decomposed):
+    """The same without the characters that are dropped."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = "".join(c for c in super().__missing__(code) if unicodedata.category(c) not in _DROPPED)
+        return self[code]
+
+
+_DECOMPOSED = _Decomposed()
+_KEPT = _Kept()
 
 
 def clean(text: str) -> str:
@@ -25,17 +34,33 @@ def clean(text: str) -> str:
 
     In this order: each ``<...>`` becomes a space and white space is folded; NFKC, then NFD; combining marks
     and characters of the categories Cc, Cf, Cs, Co and Cn are dropped; white space is folded again.
+    The time is that of reading the text, whatever it holds.
 
     Example: ``clean("A caf\u00e9<br /><br />scene\u200b. ")`` is ``"A cafe scene."``
     """
-    if "<" in text:
-        text = _TAG.sub(" ", text)
+    # Behind the last ">" there is no tag, and looking for one's end from each "<" would take the square of the time.
+    end = text.rfind(">") + 1
+    text = _TAG.sub(" ", text[:end]) + text[end:]
     if not text.isascii():
-        text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", _fold(text))).translate(_KEPT)
+        text = _decomposed(_fold(text))
     elif _CONTROL.search(text):
         # Folded first: some controls are white space, and those must part words rather than vanish.
         text = _fold(text).translate(_KEPT)
     return _fold(text)
+
+
+def _decomposed(text: str) -> str:
+    """Return NFD of NFKC, which is NFKD, without what is dropped.
+
+    The library sorts a run of combining characters in the square of its length.
+    """
+    kept = text.translate(_KEPT)
+    if unicodedata.is_normalized("NFD", kept):
+        return kept
+    # Combining characters that stay are rare, and those out of order rarer.
+    runs = groupby(text.translate(_DECOMPOSED), key=lambda character: unicodedata.combining(character) > 0)
+    ordered = [sorted(run, key=unicodedata.combining) if is_combining else [*run] for is_combining, run in runs]
+    return "".join(chain.from_iterable(ordered)).translate(_KEPT)
 
 
 def _fold(text: str) -> str:

@@ -8,8 +8,9 @@ from nano_llm.config.schema import DataConfig, ImdbConfig, ProtocolConfig, ScmCo
 from nano_llm.data import scm
 from nano_llm.data.cad import cad_source, excluded_rows, key, read_cad, read_members
 from nano_llm.data.clean import clean
-from nano_llm.data.imdb import OFFICIAL_SPLITS, imdb_source, read_imdb
+from nano_llm.data.imdb import imdb_source, read_imdb
 from nano_llm.data.movies import movies_source, read_movies
+from nano_llm.data.published import OFFICIAL_SPLITS
 from nano_llm.data.review import Review
 from nano_llm.data.stratify import grouped_draw, stratified_draw
 from nano_llm.errors import DataError
@@ -56,6 +57,7 @@ def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
             published["train"], dropped["cad_originals"] = _without_originals(published["train"], data)
         rows = _imdb_splits(published, data, protocol.validation_reviews)
         reviews = {name: _cleaned(_capped(data, name, found)) for name, found in rows.items()}
+        _require_both_treatments(reviews["train"])
         splits = {name: _cut(found, data) for name, found in reviews.items()}
         return Corpus(splits, None, (None,), dropped, _cad_pairs(data))
     raise TypeError(f"no corpus for {type(data).__name__}")
@@ -84,13 +86,15 @@ def cut_text(text: str, max_chars: int) -> list[str]:
 
     Example: ``cut_text("a fine film", 7)`` is ``["a fine", "film"]``.
     """
-    pieces = []
-    while len(text) > max_chars:
-        end = text.rfind(" ", 0, max_chars)
-        end = end if end > 0 else max_chars
-        pieces.append(text[:end])
-        text = text[end:].lstrip()
-    return [*pieces, text]
+    pieces, begin = [], 0
+    while len(text) - begin > max_chars:
+        end = text.rfind(" ", begin + 1, begin + max_chars)
+        end = end if end > 0 else begin + max_chars
+        pieces.append(text[begin:end])
+        begin = end
+        while begin < len(text) and text[begin].isspace():
+            begin += 1
+    return [*pieces, text[begin:]]
 
 
 def _published(data: ImdbConfig) -> dict[str, list[Review]]:
@@ -148,6 +152,16 @@ def _imdb_splits(
             "protocol.validation_reviews, or leave data.movies unset."
         )
     return {"train": train, "validation": _pick(held_out, chosen), "test": _pick(held_out, rest)}
+
+
+def _require_both_treatments(train: list[Review]) -> None:
+    found = {review.treatment for review in train}
+    if found != {0, 1}:
+        only = f"reviews of the label {found.pop()} only" if found else "no reviews"
+        raise DataError(
+            f"Training has {only}; a model learns what a review would be under either sentiment from both labels, 0 "
+            "(negative) and 1 (positive). Add reviews of the other label, or raise data.max_train_reviews."
+        )
 
 
 def _cad_pairs(data: ImdbConfig) -> list[Review]:

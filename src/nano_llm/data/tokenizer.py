@@ -3,12 +3,14 @@
 Two forms of markup. Under the fair protocol the markers of ``template.py`` are special tokens, ids 4 to 7, and
 a review is encoded with special tokens switched off, so a review that contains ``[REVIEW]`` or ``<eos>`` stays
 text. Under the reference protocol only ``<pad> <bos> <eos> <unk>`` are special, the markers are ordinary text,
-and a byte that never occurred becomes ``<unk>``.
+and a byte that never occurred becomes ``<unk>``; as in the reference, a review that holds ``<eos>`` after cleaning,
+which takes it out unless it is spelled with wide brackets, ends there.
 
 Axes: R reviews, N tokens of all reviews end to end, V vocabulary.
 """
 
 import codecs
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +27,8 @@ from nano_llm.errors import DataError
 
 MIN_BYTE_VOCAB = 256 + len(SPECIALS) + len(MARKERS)
 _MIN_FREQUENCY = 2  # a pair that occurs once is never merged
+_STOP_AT_END, _ANY_BUT_STOP = "[.,]$", r"^(?![.,]$)"
+_PARTS_OF_WORDS = ["WhitespaceSplit", "Split", "Replace", "Fuse", "Strip"]
 _BATCH = 256  # texts encoded at a time, so that few Encoding objects exist at once
 
 
@@ -95,11 +99,11 @@ class Tokenizer:
         )
         backend.add_special_tokens([AddedToken(token, special=True) for token in (*SPECIALS, *MARKERS)])
         backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[.,]$"), "isolated")]
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(_STOP_AT_END), "isolated")]
         )
         # A space before each word, none before a "." or ",", and the first space dropped.
         backend.decoder = decoders.Sequence(
-            [decoders.Replace(Regex(r"^(?![.,]$)"), " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+            [decoders.Replace(Regex(_ANY_BUT_STOP), " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
         )
         return cls(backend)
 
@@ -108,8 +112,9 @@ class Tokenizer:
         """Load what `to_json` wrote.
 
         Raises:
-            DataError: The text is no tokenizer, or one without the special tokens.
+            DataError: The text is no tokenizer, or another than this class builds.
         """
+        _check_layout(text)
         try:
             backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises nothing more specific
@@ -271,6 +276,50 @@ class TokenStream:
     def finish(self) -> str:
         """Return what an incomplete last character reads as, U+FFFD; nothing if the text ends whole."""
         return self._utf8.decode(b"", final=True)
+
+
+def _check_layout(text: str) -> None:
+    """Refuse a ``tokenizer.json`` of parts that `Tokenizer` never has.
+
+    The library would take an id of a thousand million for that many tokens, and any pattern for one that ends.
+    """
+    try:
+        layout = json.loads(text)
+        model, vocab, unfit = layout["model"], layout["model"]["vocab"], list(_unfit_parts(layout))
+        if sorted(vocab.values()) != list(range(len(vocab))):
+            unfit.append("ids other than 0, 1, 2 and so on")
+        if any(vocab.get(token["content"]) != token["id"] for token in layout["added_tokens"]):
+            unfit.append("added tokens that the vocabulary lacks")
+        special = {token["content"] for token in layout["added_tokens"] if token["special"]}
+        if model["type"] == "BPE" and not _BYTE_OF_CHARACTER.keys() >= set("".join(vocab.keys() - special)):
+            unfit.append("entries that spell no bytes")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"This is not a tokenizer.json: {type(error).__name__}, {error!s:.200}.") from error
+    if unfit:
+        raise DataError(f"This tokenizer.json was not made by nano_llm: it has {', '.join(unfit)}.")
+
+
+def _unfit_parts(layout: dict[str, Any]) -> Iterator[str]:
+    """Name the parts of a ``tokenizer.json`` that make it another than byte-level BPE or one token a word."""
+    model, before, after = layout["model"], layout["pre_tokenizer"] or {}, layout["decoder"] or {}
+    if layout["normalizer"] is not None:
+        yield "a normalizer"
+    if layout["truncation"] is not None or layout["padding"] is not None:
+        yield "truncation or padding"
+    if model["unk_token"] != UNK:
+        yield "another unknown token"
+    if model["type"] == "BPE":
+        if not before.get("type") == after.get("type") == "ByteLevel" or before["add_prefix_space"]:
+            yield "another way to bytes and back"
+        if any(model[name] for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")):
+            yield "another kind of BPE"
+    elif model["type"] == "WordLevel":
+        parts = [part["type"] for part in before["pretokenizers"]] + [part["type"] for part in after["decoders"]]
+        patterns = (before["pretokenizers"][1]["pattern"], after["decoders"][0]["pattern"])
+        if parts != _PARTS_OF_WORDS or patterns != ({"Regex": _STOP_AT_END}, {"Regex": _ANY_BUT_STOP}):
+            yield "another way to words and back"
+    else:
+        yield "another model"
 
 
 def words_of(text: str) -> list[str]:

@@ -25,6 +25,8 @@ import yaml
 REPLACEMENT = "[redacted]"
 MAX_HIDDEN = 8
 """Characters of no width in a row that are overlooked; what follows more of them is another word. It bounds a match."""
+NEVER = "(?!)"
+"""A pattern that nothing matches."""
 _HIDDEN_MARKS = {"\u034f", *map(chr, range(0xFE00, 0xFE10))}  # the grapheme joiner and the variation selectors
 _APOSTROPHES = {"\u2018", "\u2019", "\u02bc"}
 
@@ -59,15 +61,15 @@ class Rules:
 
     @classmethod
     def of(cls, words: Iterable[str], allowed: Iterable[str]) -> "Rules":
-        """Compile entries as ``redaction.yaml`` spells them."""
-        words_folded = {_fold(spelling).text for entry in words for spelling in _spellings(entry)}
-        allowed_folded = {_fold(spelling).text for entry in allowed for spelling in _spellings(entry)}
+        """Compile entries as ``redaction.yaml`` spells them; one without a visible character stands for nothing."""
+        words_folded = {_fold(spelling).text for entry in words for spelling in _spellings(entry)} - {""}
+        allowed_folded = {_fold(spelling).text for entry in allowed for spelling in _spellings(entry)} - {""}
         ordered = [*sorted(allowed_folded, key=len, reverse=True), *sorted(words_folded, key=len, reverse=True)]
         return cls(
-            pattern=re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, ordered))})(?![^\W_])"),
+            pattern=re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, ordered)) or NEVER})(?![^\W_])"),
             allowed=frozenset(allowed_folded),
             beginnings=frozenset(entry[:end] for entry in ordered for end in range(1, len(entry) + 1)),
-            longest=max(map(len, ordered)),
+            longest=max(map(len, ordered), default=0),
         )
 
     @property
