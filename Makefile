@@ -27,8 +27,10 @@ demo: $(INSTALLED)  ## train vanilla, inter-block and TARNet on a small corpus a
 test: $(INSTALLED)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-torture: $(INSTALLED)  ## inject every fault for long (an hour)
-	OMP_NUM_THREADS=1 NANO_LLM_TORTURE=10 $(BIN)/python -m pytest --capture=no --verbose tests/torture
+torture: $(INSTALLED)  ## inject every fault for long (hours)
+	OMP_NUM_THREADS=1 NANO_LLM_TORTURE=50 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m fuzz
+	OMP_NUM_THREADS=1 NANO_LLM_TORTURE=10 NANO_LLM_TORTURE_MINUTES=30 \
+	  $(BIN)/python -m pytest --capture=no --verbose tests/torture
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .

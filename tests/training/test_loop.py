@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from nano_llm import checkpoint, session
+from nano_llm import checkpoint, learner, session
 from nano_llm.config.schema import Precision
 from nano_llm.errors import ConfigError, DivergedError
 from nano_llm.model import dropout
@@ -181,14 +181,14 @@ def test_weights_that_overflow_in_an_update_are_not_kept(
 def test_a_validation_that_is_not_finite_stops_the_run_whatever_is_done_with_steps(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
 ) -> None:
-    real = session.build_model
+    real = learner.build_model
 
     def brittle(*arguments: Any) -> Any:
         model = real(*arguments)
         model.register_forward_hook(lambda module, _, logits: logits if module.training else logits * math.nan)
         return model
 
-    monkeypatch.setattr(session, "build_model", brittle)
+    monkeypatch.setattr(learner, "build_model", brittle)
     with pytest.raises(DivergedError, match=r"validation after step 5 gave nan.*last good state .*after step 4\."):
         run(SAVE_EACH_STEP, *overrides)
     assert not (only_run(tmp_path / "outputs") / "checkpoints/best").exists()
@@ -344,7 +344,7 @@ def test_deterministic_runs_are_equal_on_cuda(run: Run, tmp_path: Path, override
 def test_an_operation_that_may_not_repeat_is_refused_by_the_name_of_the_setting(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = session.build_model
+    real = learner.build_model
 
     def careless(*arguments: Any) -> Any:
         model = real(*arguments)
@@ -353,7 +353,7 @@ def test_an_operation_that_may_not_repeat_is_refused_by_the_name_of_the_setting(
         )
         return model
 
-    monkeypatch.setattr(session, "build_model", careless)
+    monkeypatch.setattr(learner, "build_model", careless)
     with pytest.raises(ConfigError, match=r"trainer\.deterministic=true.*PyTorch says: put_ "):
         run("trainer.deterministic=true")
     assert (read_object(only_run(tmp_path / "outputs") / "status.json") or {})["state"] == "failed"
