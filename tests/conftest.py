@@ -7,11 +7,11 @@ import pytest
 from hypothesis import is_hypothesis_test
 from rich.console import Console
 
-import torture_factor
+import properties
 from killed_writes import carry_out, output
 from tiny_run import TINY_RUN, Run
 
-torture_factor.load_profile()
+properties.load_profile()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,7 +24,7 @@ from nano_llm.config.compose import compose_config
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, DamagedCheckpointError
 from nano_llm.files import retired, sealed, sha256, write_json
-from torture_factor import examples
+from properties import examples
 
 WORDS = Tokenizer.of_words(["a", "dull", "film"], 64)
 

@@ -33,7 +33,7 @@ from nano_llm.config.schema import (
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, OutputError
 from nano_llm.reference_import import LFS_POINTER, read_reference
-from torture_factor import examples
+from properties import examples
 
 FIXTURES = Path(__file__).resolve().parents[1].parent / "shared" / "reference"
 VOCAB_SIZE = 64

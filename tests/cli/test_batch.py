@@ -16,7 +16,8 @@ from nano_llm.cli.batch import answer_requests
 from nano_llm.cli.main import main
 from nano_llm.generation.author import Author
 from nano_llm.generation.request import COUNTERFACTUAL_FIELDS, REQUEST_FIELDS
-from torture_factor import FACTOR, examples
+from properties import examples
+from torture_factor import FACTOR
 
 
 def answer(model: Path, requests: Path, *arguments: str) -> int:

@@ -26,7 +26,7 @@ from nano_llm.config.stored import from_plain
 from nano_llm.config.strict import NUM_BYTES_AND_SPECIALS
 from nano_llm.data.tokenizer import MIN_BYTE_VOCAB
 from nano_llm.errors import ConfigError
-from torture_factor import examples
+from properties import examples
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GROUPS = sorted({group for group, _, _ in SCHEMAS if group} | {"experiment", "debug"})

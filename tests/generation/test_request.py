@@ -21,7 +21,7 @@ from nano_llm.generation.request import (
 )
 from nano_llm.generation.sampling import Sampling
 from nano_llm.generation.steering import ContrastBase, Steering, SteeringMode
-from torture_factor import examples
+from properties import examples
 
 REVIEW = {"text": "a dull film.", "label": "neg"}
 
