@@ -22,6 +22,8 @@ STEPS_AN_EPOCH, BATCH = 8, 8
 
 # A batch is poisoned through the chances of its treatments, by which this model divides the loss of a window.
 WEIGHTED = "model=tarnet_ipw"
+ANY_DEVICE = "trainer.device=auto"
+"""A stored configuration of fp16 on the CPU by name is refused."""
 NAN, OVERFLOW, SPIKE, GRADIENT_OVERFLOW = math.nan, 0.0, 1e-4, 1e-30
 """Chances that make a loss NaN, infinite, thousands of times its size, or finite but too steep for fp16."""
 
@@ -275,7 +277,7 @@ def test_fp16_skips_a_gradient_that_overflows_lowers_the_scale_and_goes_on(
     run: Run, tmp_path: Path, poison: Poison, numbers_after: dict[int, dict[str, torch.Tensor]]
 ) -> None:
     poison({7: GRADIENT_OVERFLOW})
-    summary = run(WEIGHTED, "trainer.log_every=1")
+    summary = run(WEIGHTED, ANY_DEVICE, "trainer.log_every=1")
     assert summary is not None
     assert (summary["steps"], summary["skipped_steps"]) == (12, 1)
     assert equal(numbers_after[6], numbers_after[7])
@@ -292,7 +294,7 @@ def test_fp16_skips_a_gradient_that_overflows_lowers_the_scale_and_goes_on(
 def test_fp16_does_not_explain_a_loss_that_is_not_finite(run: Run, poison: Poison) -> None:
     poison({7: NAN})
     with pytest.raises(DivergedError, match=r"Step 7 met .*loss nan"):
-        run(WEIGHTED)
+        run(WEIGHTED, ANY_DEVICE)
 
 
 @pytest.mark.usefixtures("fp16")
@@ -302,7 +304,7 @@ def test_a_collapsed_loss_scale_ends_the_run_and_says_so(run: Run, tmp_path: Pat
     with pytest.raises(
         DivergedError, match=r"loss scale of fp16 has collapsed to 0\.5 at step 21.*bf16.*last good state"
     ):
-        run(WEIGHTED, SAVE_EACH_STEP, "trainer.max_steps=99", "trainer.eval_every=99")
+        run(WEIGHTED, ANY_DEVICE, SAVE_EACH_STEP, "trainer.max_steps=99", "trainer.eval_every=99")
     assert finite(weights(only_run(tmp_path / "outputs"), "last"))
 
 
