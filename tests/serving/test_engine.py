@@ -480,6 +480,7 @@ def test_texts_are_written_while_a_long_beginning_is_read(is_cancelled: bool, mo
             monkeypatch.setattr(author.writer, "step", stepping)
             tickets.append(engine.submit(running_text, seconds=LONG))
             await tickets[0].begun()
+            await anext(tickets[0])  # it is being written: the long one is begun after it, not with it
             tickets.append(engine.submit(long, seconds=LONG))
             if is_cancelled:
                 await until(lambda: engine.num_waiting == 0)
