@@ -247,6 +247,42 @@ def test_the_body_that_is_longest_in_coming_gives_way_to_others() -> None:
     asyncio.run(scenario())
 
 
+def test_a_body_whose_next_part_comes_as_it_gives_way_gives_way_all_the_same() -> None:
+    """What it holds is no longer counted, so it must not go on."""
+    app = guarded_app(gauges_of(), limits=Limits(max_held_bytes=1000))
+    statuses: dict[str, int] = {}
+
+    async def ask(name: str, receive: Receive) -> None:
+        async def send(message: Message) -> None:
+            statuses.setdefault(name, message.get("status", 0))
+
+        await app(POST, receive, send)
+
+    async def scenario() -> None:
+        first = [{"type": "http.request", "body": b"x" * 900, "more_body": True}]
+        last: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        waits = asyncio.Event()
+
+        async def receive_slow() -> Message:
+            if first:
+                return first.pop()
+            waits.set()
+            return await last
+
+        async def receive_quick() -> Message:
+            # Its task is to run on after this one, which makes it give way.
+            last.set_result({"type": "http.request", "body": b"x" * 50, "more_body": False})
+            return {"type": "http.request", "body": b"x" * 900, "more_body": False}
+
+        slow = asyncio.create_task(ask("slow", receive_slow))
+        await waits.wait()
+        await ask("quick", receive_quick)
+        await slow
+
+    asyncio.run(scenario())
+    assert statuses == {"quick": 200, "slow": 503}
+
+
 def test_a_large_answer_is_sent_in_parts_that_join_to_it() -> None:
     body = bytes(range(256)) * 1000
     app = FastAPI()

@@ -180,6 +180,8 @@ class Guard:
                 raise self._rejected(problem) from None
             finally:
                 self._waiting.pop(exchange, None)
+            if exchange.gives_way:  # this part came before the word to give way was heard
+                raise self._rejected(overloaded())
             is_over = not message.get("more_body", False)
             refusal = self._hold(exchange, len(message.get("body", b"")))
             if refusal is None:
