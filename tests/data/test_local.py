@@ -257,7 +257,7 @@ def test_a_table_of_another_form_is_refused(complaint: str, tmp_path: Path) -> N
         ("text,label\na,positive\n", "line 2: column label holds 'positive'"),
         ("text,label\na,\n", "line 2: column label holds ''"),
         ("text,label\n,0\n", "line 2: column text holds None, which is no text"),
-        ("text,label\na, b,0\n", "line 2: 3 columns, expected 2; put quotes"),
+        ("text,label\na, b,0\n", "line 2: 3 columns, expected 2. Put quotes"),
         ("text,label\na\n", "line 2: 1 columns, expected 2"),
         ('text,label\n"a\nb,0\n', "is not a readable file of comma-separated rows in UTF-8"),
         (b"text,label\na\xff,0\n", "is not a readable file of comma-separated rows in UTF-8"),

@@ -27,6 +27,7 @@ from nano_llm.data.published import (
 )
 from nano_llm.errors import DataError
 
+_QUOTING = "Put quotes around a value that holds a separator, a quote or an end of line."
 _PIECE_BYTES = 1 << 20
 _LAYOUT = (
     "Expected train and test files with the columns text and label: train.parquet, train.csv or train.jsonl, or "
@@ -152,7 +153,7 @@ def _read_parquet(file: Path) -> RawReviews:
 
 
 def _read_csv(file: Path) -> RawReviews:
-    columns, rows = read_rows(file, ",")
+    columns, rows = read_rows(file, ",", remedy=_QUOTING)
     require_columns(columns, str(file))
     text, label = (columns.index(column) for column in COLUMNS)
     # Every value of a CSV is text: what is no label is refused as such, and no text at all is a missing one.
