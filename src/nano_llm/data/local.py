@@ -16,8 +16,8 @@ from typing import Any
 
 from nano_llm.data.delimited import read_rows
 from nano_llm.data.published import (
-    CONFIG_NAME,
     COLUMNS,
+    CONFIG_NAME,
     OFFICIAL_SPLITS,
     RawReviews,
     one_line,
