@@ -82,6 +82,7 @@ def test_cfg_prints_a_resolved_group() -> None:
         ("seed=glob(*)", "names no values; write them out"),
         ("protocol=interval(0,1)", "names no values; write them out"),
         ("sweep.rows=['seed=glob(*)']", "names no values; write them out"),
+        ("sweep.rows=['trainer=null']", "a group of settings; choose one with trainer="),
         ("hydra.run.dir=${nope}", "'nope' not found"),
     ],
 )
