@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nano_llm import session
 from nano_llm.run import main
+from nano_llm.sweep import hydra as sweep_hydra
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,6 +64,47 @@ def test_cfg_prints_a_resolved_group() -> None:
     done = nano_llm("--cfg", "job", "--resolve", "-p", "model.separation")
     assert done.returncode == 0
     assert "weight: 0.02" in done.stdout
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"]])
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("trainer=null", "a group of settings; choose one with trainer="),
+        ("hydra=null", "Config group override must be a string"),
+        ("data=[1,2]", "a group of settings; choose one with data=imdb|"),
+        ("~data=1", "a group of settings; choose one with data=imdb|"),
+        ("+trainer=1", "a group of settings; choose one with trainer="),
+        ("=1", "not an override of the form key=value"),
+        ("protocol=" + "1" * 5000, "not an override of the form key=value"),
+        ("name=\udcff", "not an override of the form key=value"),
+        ("seed=99999999999999999999", "at most"),
+        ("seed=glob(*)", "names no values; write them out"),
+        ("protocol=interval(0,1)", "names no values; write them out"),
+        ("sweep.rows=['seed=glob(*)']", "names no values; write them out"),
+        ("sweep.rows=['trainer=null']", "a group of settings; choose one with trainer="),
+        ("hydra.run.dir=${nope}", "'nope' not found"),
+    ],
+)
+def test_what_hydra_does_not_foresee_is_refused_in_words_too(
+    mode: list[str], override: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not mode and override.startswith("sweep.rows"):
+        expected = "add -m"
+    monkeypatch.setattr(sys, "argv", ["nano_llm.run"])
+    assert main([*mode, override, "sweep.dry_run=true"]) == 2
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["run_session", "make_plan"])
+def test_a_bug_is_no_mistake_in_the_overrides(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> None:
+        raise TypeError("a bug of ours")
+
+    monkeypatch.setattr(sys, "argv", ["nano_llm.run"])
+    monkeypatch.setattr(session if place == "run_session" else sweep_hydra, place, bug)
+    with pytest.raises(TypeError, match="a bug of ours"):
+        main(["data=scm", *(["-m"] if place == "make_plan" else [])])
 
 
 @pytest.mark.slow

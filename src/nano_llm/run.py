@@ -10,14 +10,13 @@ from collections.abc import Sequence
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from nano_llm.cli.ending import ended, tell
+from nano_llm.config.compose import FORESEEN, REFUSALS, problems_of
 from nano_llm.config.plugins import register_plugins
 from nano_llm.config.register import config_source, register_schemas
-from nano_llm.config.strict import convert
+from nano_llm.config.strict import convert, report
 from nano_llm.errors import ConfigError, GroupError, NanoLLMError
 from nano_llm.training.place import SOLE, Place
 
@@ -39,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run() -> int:
     failures: list[NanoLLMError] = []
-    place = SOLE
+    place, has_begun = SOLE, False
 
     def task(composed: DictConfig) -> None:
+        nonlocal has_begun
+        has_begun = True
         try:
             _carry_out(composed, place)
         except NanoLLMError as error:
@@ -55,8 +56,10 @@ def _run() -> int:
         place = Place.of(os.environ)
         _demand_single_run(place)
         hydra.main(version_base="1.3", config_path=config_source(), config_name="config")(task)()
-    except (HydraException, OmegaConfBaseException) as error:
-        failures.append(ConfigError(_explanation(error)))
+    except REFUSALS as error:
+        if has_begun:  # what fails in a run is no matter of its overrides
+            raise
+        failures.append(_refusal(error))
     except NanoLLMError as error:
         failures.append(error)
     told = [failure for failure in failures if place.rank == 0 or isinstance(failure, GroupError)]
@@ -101,12 +104,13 @@ def _carry_out(composed: DictConfig, place: Place) -> None:
         run_session(command.run(), list(HydraConfig.get().overrides.task), Console(), group)
 
 
-def _explanation(error: Exception) -> str:
-    """Explain why the configuration does not compose."""
-    from nano_llm.config.compose import explain
-
+def _refusal(error: Exception) -> ConfigError:
+    """Explain why the configuration does not compose; a failure that it does not explain is a bug, and raised again."""
     given = get_args_parser().parse_args(sys.argv[1:])
-    return explain(given.overrides, multirun=given.multirun) or str(error)
+    problems = problems_of(given.overrides, multirun=given.multirun)
+    if not problems and not isinstance(error, FORESEEN):
+        raise error
+    return ConfigError(report(problems or [next(iter(str(error).splitlines()), type(error).__name__)]))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,10 @@ def test_a_broken_pair_is_refused_by_file_and_id(
     ("content", "complaint"),
     [
         ("Text\tbatch_id\n", "has the columns Text, batch_id; expected Sentiment, Text, batch_id"),
-        ("Sentiment\tText\tbatch_id\nPositive\tx\n", r"train_paired\.tsv, line 2: 2 columns, expected 3"),
+        (
+            "Sentiment\tText\tbatch_id\nPositive\tx\n",
+            r"line 2: 2 columns, expected 3\. Fetch it again",
+        ),
         ('Sentiment\tText\tbatch_id\nPositive\t"x" y\t1\n', "not a readable file of tab-separated rows"),
         ('Sentiment\tText\tbatch_id\nPositive\t"x\t1\n', "not a readable file of tab-separated rows"),
     ],

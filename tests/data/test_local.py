@@ -1,6 +1,7 @@
 """Reviews in a folder of one's own: what is read, what is refused and how, and that nothing in it is run."""
 
 import csv
+import hashlib
 import json
 import math
 import pickle
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nano_llm.data import local
 from nano_llm.data.local import local_source, read_local
 from nano_llm.data.published import RawReviews
 from nano_llm.errors import DataError
@@ -177,6 +179,39 @@ def test_a_split_in_two_ways_is_refused(other: str, tmp_path: Path) -> None:
     assert other in message
 
 
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["train-00000-of-00002"], "train-00001-of-00002.csv is not there"),
+        (["train-00001-of-00002"], "train-00000-of-00002.csv is not there"),
+        (["train-00000-of-00003", "train-00002-of-00003"], "train-00001-of-00003.csv is not there"),
+        (["train-00000-of-00001", "train-00000-of-00002"], "train-00000-of-00002.csv is not one of the 1 parts"),
+        (["train-00000-of-00002", "train-00001-of-00003"], "train-00001-of-00002.csv is not there"),
+        (["train-00000-of-99999"], "train-00001-of-99999.csv is not there"),
+        (["train-00000-of-00000"], "train-00000-of-00000.csv is not one of the 0 parts"),
+        (["train-00000-of-00001", "train-old"], "train-old.csv is not read"),
+        (["train-backup"], "train-backup.csv is not read: it is neither train.csv nor a part"),
+        (["train-0-of-1"], "train-0-of-1.csv is not read"),
+    ],
+)
+def test_parts_are_read_all_or_not_at_all(names: list[str], complaint: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "test.csv", GOOD)
+    for name in names:
+        write_csv(tmp_path / f"{name}.csv", GOOD)
+    assert complaint in refusal(str(tmp_path))
+    with pytest.raises(DataError, match="csv"):
+        local_source(str(tmp_path))
+
+
+def test_files_are_hashed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder_of(tmp_path, "csv", GOOD)
+    whole = local_source(path)
+    assert whole["train"] == hashlib.sha256((tmp_path / "train.csv").read_bytes()).hexdigest()
+    monkeypatch.setattr(local, "_PIECE_BYTES", 1)
+    monkeypatch.setattr(Path, "read_bytes", None)
+    assert local_source(path) == whole
+
+
 TABLES: dict[str, dict[str, Any] | list[tuple[str, Any]]] = {
     "has the column label not at all; it has text": {"text": ["a", "b"]},
     "has the column text not at all; it has review, label": {"review": ["a"], "label": [0]},
@@ -222,7 +257,7 @@ def test_a_table_of_another_form_is_refused(complaint: str, tmp_path: Path) -> N
         ("text,label\na,positive\n", "line 2: column label holds 'positive'"),
         ("text,label\na,\n", "line 2: column label holds ''"),
         ("text,label\n,0\n", "line 2: column text holds None, which is no text"),
-        ("text,label\na, b,0\n", "line 2: 3 columns, expected 2; put quotes"),
+        ("text,label\na, b,0\n", "line 2: 3 columns, expected 2. Put quotes"),
         ("text,label\na\n", "line 2: 1 columns, expected 2"),
         ('text,label\n"a\nb,0\n', "is not a readable file of comma-separated rows in UTF-8"),
         (b"text,label\na\xff,0\n", "is not a readable file of comma-separated rows in UTF-8"),

@@ -1,6 +1,7 @@
 """Ends to every wait for a client, over real sockets; the times are shortened, the waits are for ever."""
 
 import asyncio
+import inspect
 import logging
 import resource
 import threading
@@ -8,9 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nano_llm.serving import connection
-from nano_llm.serving.connection import MOST_CONNECTIONS, most_connections
+from nano_llm.serving.connection import MOST_CONNECTIONS, Connection, most_connections
 from nano_llm.serving.ration import Ration
 from serving.servers import connected, heard, listening_app, request
 
@@ -53,6 +55,17 @@ def url(app: App, caplog: pytest.LogCaptureFixture) -> Iterator[str]:
     with listening_app(app) as url:
         yield url
     assert not [record for record in caplog.get_records("call") if record.exc_info]
+
+
+@pytest.mark.parametrize("name", [name for name, of in vars(Connection).items() if inspect.isfunction(of)])
+def test_what_is_done_at_a_hook_of_uvicorn_is_done_at_one_that_it_has(name: str) -> None:
+    """A hook of another name would never be called, and its wait would have no end."""
+    hook = getattr(H11Protocol, name, None)
+    if name.startswith("_") and name != "__init__":
+        assert hook is None, f"uvicorn has come to use the name {name}, which is one of ours"
+    else:
+        assert inspect.isfunction(hook)
+        assert [*inspect.signature(hook).parameters] == [*inspect.signature(vars(Connection)[name]).parameters]
 
 
 def set_seconds(monkeypatch: pytest.MonkeyPatch, *, head: float = LONG, take: float = LONG) -> None:
@@ -159,7 +172,7 @@ def test_of_too_many_connections_the_one_that_has_waited_longest_is_ended(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(connection, "ration", Ration(6))
+    monkeypatch.setattr(connection, "crowd_lines", Ration(6))
     set_seconds(monkeypatch)
     monkeypatch.setattr(connection, "MOST_CONNECTIONS", 3)
     clients = [connected(url) for _ in range(20)]

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from nano_llm.serving import guard, problem, ration
+from nano_llm.serving import guard, problem
 from nano_llm.serving.gauges import Gauges
 from nano_llm.serving.guard import Guard
 from nano_llm.serving.limits import Limits
@@ -247,6 +247,42 @@ def test_the_body_that_is_longest_in_coming_gives_way_to_others() -> None:
     asyncio.run(scenario())
 
 
+def test_a_body_whose_next_part_comes_as_it_gives_way_gives_way_all_the_same() -> None:
+    """What it holds is no longer counted, so it must not go on."""
+    app = guarded_app(gauges_of(), limits=Limits(max_held_bytes=1000))
+    statuses: dict[str, int] = {}
+
+    async def ask(name: str, receive: Receive) -> None:
+        async def send(message: Message) -> None:
+            statuses.setdefault(name, message.get("status", 0))
+
+        await app(POST, receive, send)
+
+    async def scenario() -> None:
+        first = [{"type": "http.request", "body": b"x" * 900, "more_body": True}]
+        last: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        waits = asyncio.Event()
+
+        async def receive_slow() -> Message:
+            if first:
+                return first.pop()
+            waits.set()
+            return await last
+
+        async def receive_quick() -> Message:
+            # Its task is to run on after this one, which makes it give way.
+            last.set_result({"type": "http.request", "body": b"x" * 50, "more_body": False})
+            return {"type": "http.request", "body": b"x" * 900, "more_body": False}
+
+        slow = asyncio.create_task(ask("slow", receive_slow))
+        await waits.wait()
+        await ask("quick", receive_quick)
+        await slow
+
+    asyncio.run(scenario())
+    assert statuses == {"quick": 200, "slow": 503}
+
+
 def test_a_large_answer_is_sent_in_parts_that_join_to_it() -> None:
     body = bytes(range(256)) * 1000
     app = FastAPI()
@@ -280,19 +316,37 @@ def test_a_body_of_two_lengths_is_refused_and_its_connection_closed() -> None:
     assert answer.headers["connection"] == "close"
 
 
-def test_who_guesses_keys_fills_no_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ends", [False, True])
+def test_who_guesses_keys_fills_no_log_and_is_told_of(
+    ends: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many lines were left out is told in time, and when the process ends before."""
     caplog.set_level(logging.INFO, logger="nano_llm")
-    now = 1000.0
-    monkeypatch.setattr(ration, "monotonic", lambda: now)
-    client = client_of(keys=[KEY])
-    for _ in range(guard.MOST_KEY_LINES + 7):
-        assert client.get("/metrics").status_code == 401
-    assert client.get("/metrics", headers={"authorization": f"Bearer {KEY}"}).status_code == 200
-    assert caplog.text.count(" GET - 401 ") == guard.MOST_KEY_LINES
-    assert caplog.text.count(" GET /metrics 200 ") == 1
-    now += ration.WINDOW_SECONDS
-    client.get("/metrics")
+    monkeypatch.setattr(guard, "WINDOW_SECONDS", 60.0 if ends else 0.0)
+    scope: Scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": []}
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def take(*_: object) -> None:
+        pass
+
+    async def guess() -> None:
+        app = Guard(take, keys=[KEY], hosts=None, limits=LIMITS, gauges=gauges_of())
+        for _ in range(guard.MOST_KEY_LINES + 7):
+            await app(scope, receive, take)
+        assert caplog.text.count(" GET - 401 ") == guard.MOST_KEY_LINES
+        await app(scope | {"headers": [(b"authorization", f"Bearer {KEY}".encode())]}, receive, take)
+        assert caplog.text.count(f" GET - {guard.GONE} ") == 1
+        assert "more requests" not in caplog.text
+        if ends:
+            await app({"type": "lifespan"}, receive, take)
+        else:
+            await asyncio.sleep(0.01)  # one turn of the loop
+
+    asyncio.run(guess())
     assert "7 more requests had no key or a wrong one" in caplog.text
+    assert caplog.text.count("more requests") == 1
 
 
 @pytest.mark.parametrize("has_begun", [False, True])

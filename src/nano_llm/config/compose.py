@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,8 +23,10 @@ from nano_llm.config.register import SCHEMAS, config_source, register_schemas
 from nano_llm.config.strict import convert, report, suggest
 from nano_llm.errors import ConfigError
 
-REFUSALS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
+FORESEEN = (HydraException, OmegaConfBaseException)
+REFUSALS = (*FORESEEN, ValueError, TypeError, AttributeError, RecursionError)
 """What Hydra raises about overrides that it cannot take; the last four where it did not foresee them."""
+NO_VALUES = "names no values; write them out and add -m, as in -m seed=0,1 (a search takes intervals too)"
 
 
 def compose_config(overrides: Sequence[str] = ()) -> schema.Config:
@@ -69,6 +71,12 @@ def explain(overrides: Sequence[str], *, multirun: bool = False) -> str:
         overrides: As typed.
         multirun: Whether several values of a setting were allowed.
     """
+    problems = problems_of(overrides, multirun=multirun)
+    return report(problems) if problems else "the configuration does not compose, although each override alone does"
+
+
+def problems_of(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
+    """Return what is wrong with overrides, a line each, as `explain` tells it; nothing if each alone will do."""
     problems: list[str] = []
     accepted: list[str] = []
     with composing():
@@ -76,6 +84,8 @@ def explain(overrides: Sequence[str], *, multirun: bool = False) -> str:
         for override in sorted(overrides, key=lambda text: "." in text.split("=")[0]):
             fitting = []
             singles = _singles(override)
+            if multirun and _is_interval(override):  # has no values to go through: a search draws from it
+                continue
             if len(singles) > 1 and not multirun:
                 problems.append(
                     f"{override}: several values need -m, one run each; quote a text that holds a comma, as in "
@@ -93,7 +103,7 @@ def explain(overrides: Sequence[str], *, multirun: bool = False) -> str:
             convert(composed)
         except ConfigError as error:
             problems.extend(line.removeprefix("  - ") for line in str(error).splitlines()[1:])
-    return report(problems) if problems else "the configuration does not compose, although each override alone does"
+    return problems
 
 
 def _singles(text: str) -> list[str]:
@@ -102,10 +112,16 @@ def _singles(text: str) -> list[str]:
         override = OverridesParser.create().parse_override(text)
     except REFUSALS:
         return [text]
-    # An interval has no values to go through; only a search draws from it.
-    if not override.is_sweep_override() or override.is_interval_sweep():
+    if not override.is_discrete_sweep() or override.value_type is ValueType.GLOB_CHOICE_SWEEP:
         return [text]
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def _is_interval(text: str) -> bool:
+    try:
+        return OverridesParser.create().parse_override(text).is_interval_sweep()
+    except REFUSALS:
+        return False
 
 
 def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
@@ -113,10 +129,14 @@ def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
     try:
         override = OverridesParser.create().parse_override(text)
     except REFUSALS:
+        override = None
+    if override is None or not override.key_or_group:
         return (
             f"{text}: not an override of the form key=value; quote values that hold commas, brackets or accents, "
             "as in 'data.prompt.command=\"Write a review:\"'"
         )
+    if override.is_sweep_override():
+        return f"{text}: {NO_VALUES}"
     key = override.get_key_element().lstrip("+~")
     reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
     missing_option = re.search(r"Could not find '(.*)'", str(error))
@@ -125,11 +145,11 @@ def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
             return f"{text}: needs more packages; pip install 'nano-llm[{extra}]'"
         group, _, option = missing_option.group(1).rpartition("/")
         return f"{text}: {_explain_option(group, option)}"
-    if options_of(key):
+    if "/" in key and options_of(key):
         return f"{text}: {_explain_misfit(key, text, accepted)}"
     if "Could not override" in str(error) or "not in struct" in reason:
         return f"{text}: {_explain_key(key, override, accepted)}"
-    if override.is_delete():
+    if override.is_delete() and key not in group_names():
         return f"{text}: settings cannot be removed; set {key} to another value instead"
     return f"{text}: {_expected(key, accepted, reason)}"
 

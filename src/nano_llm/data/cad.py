@@ -185,7 +185,7 @@ def _files(path: str | None) -> dict[str, Path]:
 def _members(file: Path) -> dict[str, list[Review]]:
     """Return the cleaned members of each pair by batch_id, in the order of the file."""
     members: dict[str, list[Review]] = {}
-    columns, rows = read_rows(file, "\t")
+    columns, rows = read_rows(file, "\t", remedy="Fetch it again.")
     if columns != _COLUMNS:
         raise DataError(f"{file} has the columns {', '.join(columns)}; expected {', '.join(_COLUMNS)}.")
     for line, (sentiment, text, batch_id) in rows:

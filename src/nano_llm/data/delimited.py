@@ -10,8 +10,13 @@ LONGEST_VALUE = 1 << 30
 _NAMES = {",": "comma-separated", "\t": "tab-separated"}
 
 
-def read_rows(file: Path, delimiter: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def read_rows(file: Path, delimiter: str, *, remedy: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the names of the columns, and the rows with the line that each ends on, from 1; blank lines are no rows.
+
+    Args:
+        file: To be read.
+        delimiter: A comma or a tab.
+        remedy: What to do about a row of too many or too few values, as a sentence.
 
     Raises:
         DataError: The file is unreadable, no text in UTF-8, not of this form, or a row has too many or too few values.
@@ -30,8 +35,5 @@ def read_rows(file: Path, delimiter: str) -> tuple[list[str], list[tuple[int, li
     columns = rows[0][1] if rows else []
     for line, row in rows:
         if len(row) != len(columns):
-            raise DataError(
-                f"{file}, line {line}: {len(row)} columns, expected {len(columns)}; put quotes around a value that "
-                "holds a separator, a quote or an end of line."
-            )
+            raise DataError(f"{file}, line {line}: {len(row)} columns, expected {len(columns)}. {remedy}")
     return columns, rows[1:]

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 
 from nano_llm.config.schema import ImdbConfig
 from nano_llm.data.local import local_source, read_local
-from nano_llm.data.published import OFFICIAL_SPLITS, RawReviews, one_line, reviews_of_table
+from nano_llm.data.published import CONFIG_NAME, OFFICIAL_SPLITS, RawReviews, one_line, reviews_of_table
 from nano_llm.errors import DataError
 
-_CONFIG_NAME = "plain_text"
 _PROBE_SECONDS = 3.0
 
 
@@ -57,7 +56,7 @@ def _read_hub(config: ImdbConfig) -> dict[str, RawReviews]:
         ) from error
     try:
         with _offline_unless_reachable():
-            found = datasets.load_dataset(config.repository, _CONFIG_NAME, revision=config.revision)
+            found = datasets.load_dataset(config.repository, CONFIG_NAME, revision=config.revision)
         tables = {split: found[split].with_format("arrow")[:] for split in OFFICIAL_SPLITS}
     except Exception as error:  # `datasets` raises many kinds, of several packages
         reason = one_line(error)

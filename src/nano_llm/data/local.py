@@ -1,6 +1,6 @@
 """Reviews in a folder of one's own: files of data, never programs.
 
-    <folder>/train.csv    or train.jsonl, train.parquet, or several such as train-00000-of-00002.parquet
+    <folder>/train.csv    or train.jsonl, train.parquet, or parts: train-00000-of-00002.parquet, all of so many
     <folder>/test.csv     likewise; a folder plain_text inside, as the Hub has it, takes the place of the folder
 
 Each has the columns text (the review) and label (0 negative, 1 positive); others are ignored. CSV is UTF-8 with the
@@ -9,6 +9,7 @@ names of the columns in the first line; JSONL has an object a line. Nothing else
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from nano_llm.data.delimited import read_rows
 from nano_llm.data.published import (
     COLUMNS,
+    CONFIG_NAME,
     OFFICIAL_SPLITS,
     RawReviews,
     one_line,
@@ -25,11 +27,12 @@ from nano_llm.data.published import (
 )
 from nano_llm.errors import DataError
 
-_INNER = "plain_text"
+_QUOTING = "Put quotes around a value that holds a separator, a quote or an end of line."
+_PIECE_BYTES = 1 << 20
 _LAYOUT = (
     "Expected train and test files with the columns text and label: train.parquet, train.csv or train.jsonl, or "
-    f"several such as train-00000-of-00002.parquet; likewise test. They may lie in a folder {_INNER} inside, as on the "
-    "Hub."
+    "parts such as train-00000-of-00002.parquet, all of so many; likewise test. They may lie in a folder "
+    f"{CONFIG_NAME} inside, as on the Hub."
 )
 
 
@@ -61,7 +64,7 @@ def _files(path: str) -> dict[str, list[Path]]:
             f"data.path={folder} is not a folder. {_LAYOUT} Set data.path or NANO_LLM_IMDB to such a folder, leave "
             "both unset to download from the Hub, or use data=scm, which needs no download."
         )
-    inner = folder / _INNER
+    inner = folder / CONFIG_NAME
     place = inner if inner.is_dir() else folder
     try:
         entries = sorted(entry for entry in place.iterdir() if entry.suffix in _READERS and entry.is_file())
@@ -71,7 +74,7 @@ def _files(path: str) -> dict[str, list[Path]]:
 
 
 def _files_of(split: str, entries: list[Path], place: Path) -> list[Path]:
-    """Return the files of a split, which are of one format, and one file or several parts."""
+    """Return the files of a split, which are of one format, and one file or all of its parts in order."""
     kinds: dict[tuple[bool, str], list[Path]] = {}
     for entry in entries:
         if entry.stem == split or entry.stem.startswith(f"{split}-"):
@@ -81,8 +84,34 @@ def _files_of(split: str, entries: list[Path], place: Path) -> list[Path]:
     if len(kinds) > 1:
         found = ", ".join(entry.name for files in kinds.values() for entry in files)
         raise DataError(f"{place} has the {split} split in several ways: {found}. Keep one of them. {_LAYOUT}")
-    (files,) = kinds.values()
+    ((is_one_file, ending), files) = next(iter(kinds.items()))
+    if not is_one_file:
+        _demand_parts(split, ending, [file.name for file in files], place)
     return files
+
+
+def _demand_parts(split: str, ending: str, names: list[str], place: Path) -> None:
+    """Make sure that files are the parts of a split, each once and in order.
+
+    Raises:
+        DataError: One is no part, or one is missing.
+    """
+    form = re.compile(rf"{split}-\d{{5}}-of-(\d{{5}}){re.escape(ending)}")
+    for name in names:
+        if form.fullmatch(name) is None:
+            raise DataError(
+                f"{place / name} is not read: it is neither {split}{ending} nor a part such as "
+                f"{split}-00000-of-00002{ending}. Rename it, or move it elsewhere."
+            )
+    number = int(form.sub(r"\1", names[0]))
+    expected = [f"{split}-{part:05}-of-{number:05}{ending}" for part in range(min(number, len(names) + 1))]
+    if names != expected:
+        wrong = sorted({*names} ^ {*expected})[0]
+        problem = "is not there" if wrong in expected else f"is not one of the {number} parts that {names[0]} tells of"
+        raise DataError(
+            f"{place} has {len(names)} parts of the {split} split, and {wrong} {problem}. Put all parts of one "
+            "publication there and nothing else, or join them in one file."
+        )
 
 
 def _read_files(files: list[Path]) -> RawReviews:
@@ -98,7 +127,9 @@ def _sha256(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         try:
-            digest.update(file.read_bytes())
+            with file.open("rb") as stream:
+                while piece := stream.read(_PIECE_BYTES):
+                    digest.update(piece)
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()
@@ -122,7 +153,7 @@ def _read_parquet(file: Path) -> RawReviews:
 
 
 def _read_csv(file: Path) -> RawReviews:
-    columns, rows = read_rows(file, ",")
+    columns, rows = read_rows(file, ",", remedy=_QUOTING)
     require_columns(columns, str(file))
     text, label = (columns.index(column) for column in COLUMNS)
     # Every value of a CSV is text: what is no label is refused as such, and no text at all is a missing one.

@@ -8,6 +8,8 @@ from nano_llm.errors import DataError
 
 OFFICIAL_SPLITS = ("train", "test")
 COLUMNS = ("text", "label")
+CONFIG_NAME = "plain_text"
+"""Of the reviews on the Hub, and there the folder of their files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ MOST_CONNECTIONS = 1024
 """More than the texts that are written and wait; each has a head of 16 KiB at most that is not complete."""
 
 log = logging.getLogger(__name__)
-ration = Ration(6)
+crowd_lines = Ration(6)
+"""Of the log, which all servers of a process share, for connections that are too many."""
 
 
 def most_connections() -> int:
@@ -110,7 +111,7 @@ class Connection(H11Protocol):
         most = most_connections()
         if len(self.connections) <= most:
             return
-        if ration.take():
+        if crowd_lines.take():
             log.warning("There are more than %d connections: those without a request are ended.", most)
         waiting = [
             connection

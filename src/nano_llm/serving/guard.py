@@ -30,7 +30,7 @@ from nano_llm.serving.problem import (
     overloaded,
     shutting_down,
 )
-from nano_llm.serving.ration import Ration
+from nano_llm.serving.ration import WINDOW_SECONDS, Ration
 
 OPEN_PATHS = ("/", "/health", "/ready")
 OPEN_FOLDER = "/static/"
@@ -86,11 +86,13 @@ class Guard:
         self._num_held = 0  # bytes of bodies
         self._waiting: dict[_Exchange, asyncio.Timeout] = {}  # for more of a body
         self._key_lines = Ration(MOST_KEY_LINES)
+        self._telling: asyncio.TimerHandle | None = None  # set while lines are withheld
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] != "http":  # start and end of the process
             await self._app(scope, receive, send)
+            self._tell_withheld()
             return
         exchange = _Exchange(scope, send)
         try:
@@ -110,14 +112,21 @@ class Guard:
             self._log(exchange, scope["method"])
 
     def _log(self, exchange: "_Exchange", method: str) -> None:
-        if exchange.status == HTTPStatus.UNAUTHORIZED:
-            if not self._key_lines.take():
-                return
-            withheld = self._key_lines.take_withheld()
-            if withheld:
-                log.warning("%d more requests had no key or a wrong one; their lines were left out.", withheld)
+        if exchange.status == HTTPStatus.UNAUTHORIZED and not self._key_lines.take():
+            if self._telling is None:
+                self._telling = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._tell_withheld)
+            return
         line = (exchange.request_id, method, exchange.route, exchange.status, 1000 * exchange.seconds)
         log.info("%s %s %s %d %.0f ms", *line)
+
+    def _tell_withheld(self) -> None:
+        """Tell how many lines were left out; a minute after the first of them, and when the process ends."""
+        if self._telling is None:
+            return
+        self._telling.cancel()
+        self._telling = None
+        withheld = self._key_lines.take_withheld()
+        log.warning("%d more requests had no key or a wrong one; their lines were left out.", withheld)
 
     async def _answer(self, exchange: "_Exchange", scope: Scope, receive: Receive) -> None:
         bound = asyncio.timeout(self._limits.body_seconds + self._limits.seconds + LAST_WORDS_SECONDS)
@@ -180,6 +189,8 @@ class Guard:
                 raise self._rejected(problem) from None
             finally:
                 self._waiting.pop(exchange, None)
+            if exchange.gives_way:  # this part came before the word to give way was heard
+                raise self._rejected(overloaded())
             is_over = not message.get("more_body", False)
             refusal = self._hold(exchange, len(message.get("body", b"")))
             if refusal is None:

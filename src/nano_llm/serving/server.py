@@ -23,8 +23,10 @@ OF_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """What stands for all addresses of a machine, where nothing can be asked -> its own loopback address."""
 
 log = logging.getLogger(__name__)
-warnings = Ration(60)
-"""Of uvicorn and asyncio, a minute: each request that is no HTTP is one, and many a client that leaves."""
+foreign_lines = Ration(60)
+"""Warnings of uvicorn and asyncio, a minute: each request that is no HTTP is one, and many a client that leaves.
+
+All servers of a process share it, as they share the loggers."""
 
 
 def bind(host: str, port: int, *, has_key: bool) -> socket.socket:
@@ -153,7 +155,7 @@ class _Server(uvicorn.Server):
 
 
 def _may_be_logged(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.WARNING or warnings.take()
+    return record.levelno > logging.WARNING or foreign_lines.take()
 
 
 def _is_loopback(address: str | int) -> bool:

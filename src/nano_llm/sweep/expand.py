@@ -8,10 +8,10 @@ from dataclasses import is_dataclass
 from typing import get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Override, ValueType
 from omegaconf import DictConfig
 
+from nano_llm.config.compose import NO_VALUES, REFUSALS
 from nano_llm.config.schema import Command
 from nano_llm.config.strict import convert
 from nano_llm.errors import ConfigError
@@ -87,12 +87,14 @@ def _grid(overrides: Sequence[str]) -> Iterator[list[str]]:
     """Yield every combination of the values of overrides that sweep."""
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
+    except REFUSALS as error:
         raise ConfigError(f"{' '.join(overrides)}: not overrides of the form key=value ({error})") from error
     return map(list, itertools.product(*(_values(override) for override in parsed)))
 
 
 def _values(override: Override) -> list[str]:
+    if override.is_interval_sweep() or override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        raise ConfigError(f"{override.input_line}: {NO_VALUES}")
     if override.is_sweep_override():
         return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
     assert override.input_line is not None

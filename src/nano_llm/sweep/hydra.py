@@ -15,10 +15,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from nano_llm.config.compose import explain
+from nano_llm.config.compose import REFUSALS, explain
 from nano_llm.config.plugins import JOBLIB
 from nano_llm.config.schema import Command
 from nano_llm.config.strict import convert
@@ -62,7 +61,7 @@ def composer(master: DictConfig, loader: ConfigLoader) -> Compose:
     def compose(overrides: Sequence[str]) -> DictConfig:
         try:
             composed = loader.load_sweep_config(master, list(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
+        except REFUSALS as error:
             raise ConfigError(explain(overrides)) from error
         with open_dict(composed):
             del composed["hydra"]
