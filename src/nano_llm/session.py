@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from nano_llm import checkpoint
+from nano_llm import __version__, checkpoint
 from nano_llm.assessment import assess
 from nano_llm.checkpoint import BEST, LAST, PREVIOUS, TrainingState
-from nano_llm.config.identity import arm_id
+from nano_llm.config.identity import arm_id, to_plain
 from nano_llm.config.schema import Config, Suite, TwoOutcomeConfig
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
 from nano_llm.errors import ConfigError, DamagedCheckpointError, DivergedError, FullDiskError, NanoLLMError
@@ -134,13 +134,36 @@ def _demand_one_run(located: Located, group: Group) -> None:
             f"trainer.batch_size={batch_size}: is shared out over all processes, and {size} of them have less than a "
             f"window each. Take at least trainer.batch_size={size}, or start fewer processes (--nproc-per-node)."
         )
-    mine = [located.run_id, located.machine.device.type]
+    mine = _agreement(located)
     leaders = group.told(lambda: mine)
     if mine != leaders:
+        names = sorted({*mine, *leaders})
+        others = [name for name in names if mine.get(name) != leaders.get(name)]
+        told = ", ".join(f"{name} {mine.get(name)} (rank 0: {leaders.get(name)})" for name in others)
         raise ConfigError(
-            f"Rank {group.place.rank} would train {' on '.join(mine)}, rank 0 {' on '.join(leaders)}. All processes "
-            "need the same command, the same version of nano_llm, the same data and the same kind of device."
+            f"Rank {group.place.rank} and rank 0 would not train the same: {told}. All processes need the same "
+            "command, the same version of nano_llm, the same data and the same kind of device."
         )
+
+
+def _agreement(located: Located) -> dict[str, Any]:
+    """Return, by name, what all processes of a group must have in common.
+
+    Settings that take no part in a run's id are among it: some decide when the processes speak to each other. What is
+    a machine's own is not: paths, what is read from them being known by the run's id, and the number of threads.
+    """
+    plain = to_plain(located.config)
+    del plain["paths"], plain["data"], plain["trainer"]["num_threads"]
+    shared = {"nano_llm": __version__, "run": located.run_id, "device": located.machine.device.type}
+    return shared | _flat("", plain)
+
+
+def _flat(prefix: str, plain: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings by their full names."""
+    flat: dict[str, Any] = {}
+    for name, value in plain.items():
+        flat |= _flat(f"{prefix}{name}.", value) if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _follow(located: Located, group: Group) -> None:
