@@ -164,6 +164,22 @@ def test_the_shares_of_a_group_add_up_to_the_step_of_one_process(num_pairs: int,
         torch.testing.assert_close(gradient_summed, gradient, atol=1e-6, rtol=1e-5)
 
 
+def test_an_empty_share_needs_no_loss_to_know_the_scale() -> None:
+    """The first step of a process after resuming in fp16 may be one in which it has no row."""
+    config = composed("scale=tiny", "model=vanilla")
+    model = build_language_model(config.model, config.scale, 32, 16)
+    optimizer = Optimizer(config.optimizer, model)
+    zeros = torch.zeros(1, dtype=torch.long)
+    batch = Batch(torch.full((1, 12), 5), torch.full((1, 12), 6), zeros, zeros, zeros, torch.full((1,), 0.5))
+    machine = Machine(torch.device("cpu"), Precision.fp16)
+    scaler = machine.scaler()
+    scaler.load_state_dict({**scaler.state_dict(), "scale": 4.0})
+    others = [*(torch.ones_like(p) for p in optimizer.parameters), torch.ones(5)]
+    objective = Objective(config.model, config.protocol.loss_average)
+    measured = train_step(model, objective, optimizer, scaler, [batch], 1.0, machine, Part(0, 2, others))
+    assert float(measured[4]) == pytest.approx(sum(p.numel() for p in optimizer.parameters) ** 0.5 / 4, rel=1e-4)
+
+
 def test_golden_step() -> None:
     """Loss, nats, divergence and gradient norm of one seeded step.
 

@@ -58,7 +58,10 @@ class Machine:
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return a gradient scaler; it passes everything through unless the arithmetic is fp16."""
-        return torch.amp.GradScaler(self.device.type, enabled=self.precision is Precision.fp16)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is Precision.fp16)
+        # It makes its scale when it first scales something. A process whose share of a step is empty has nothing.
+        scaler.scale(torch.zeros((), device=self.device))
+        return scaler
 
 
 def find_machine(trainer: TrainerConfig, place: Place = SOLE) -> Machine:
