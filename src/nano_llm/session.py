@@ -199,24 +199,23 @@ def _lead(located: Located, overrides: Sequence[str], console: Console, group: G
             console.print("\n".join(summary_lines(summary, path)), highlight=False, markup=False, soft_wrap=True)
             return summary
         try:
-            folder.say(f"Run {path}")
-            if starts_anew(path):
-                folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
-                shutil.rmtree(path / "checkpoints", ignore_errors=True)
-            folder.set_status("running", phase="data")
             reason, summary = _train_and_score(located, overrides, console, folder, interruption, group)
+            interruption.settle()
+        except Interrupted as interrupted:
+            interruption.settle()
+            reason = interrupted.reason
         except NanoLLMError as error:
             # A launcher asks those that are left to end; they say first why.
-            interruption.patient = True
+            interruption.settle()
             folder.fail(str(error), details=str(error))
             raise
         except OSError as error:
-            interruption.patient = True
+            interruption.settle()
             told = explained(error)
             folder.fail(str(told), details=traceback.format_exc())
             raise told from error
         except Exception as error:
-            interruption.patient = True
+            interruption.settle()
             folder.fail(f"{type(error).__name__}: {error}", details=traceback.format_exc())
             raise
         if reason is None:
@@ -237,8 +236,13 @@ def _train_and_score(
     group: Group,
 ) -> tuple[str | None, Summary | None]:
     """Return why the run stopped early, or None and its summary."""
-    config, machine, run_id, _ = located
+    config, machine, run_id, path = located
     try:
+        folder.say(f"Run {path}")
+        if starts_anew(path):
+            folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
+            shutil.rmtree(path / "checkpoints", ignore_errors=True)
+        folder.set_status("running", phase="data")
         data = group.first_here(lambda: _prepare(config, folder.say))
         folder.describe(config, overrides, run_id, data.record, group.place.size)
         session = Session(config, run_id, data, machine, folder, console, interruption, group)
@@ -246,6 +250,7 @@ def _train_and_score(
             reason = session.train()
             return (None, session.finish()) if reason is None else (reason, None)
     except Interrupted as interrupted:
+        interruption.settle()
         # The signal may be that of a launcher which has lost another process.
         group.demand_whole()
         return interrupted.reason, None
@@ -316,6 +321,8 @@ class Session:
         if trainer.evaluation is not Suite.none:
             figures |= self._assess(best, trainer.evaluation)
         summary = self._summary(best.metrics["step"], figures)
+        # What follows is either done or not: it must not be told as stopped half-way.
+        self._interruption.settle()
         # Of no more use: what is finished is not gone on with.
         shutil.rmtree(self._checkpoints / PREVIOUS, ignore_errors=True)
         self._folder.finish(summary)
