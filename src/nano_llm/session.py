@@ -191,7 +191,11 @@ def _follow(located: Located, group: Group) -> None:
 def _lead(located: Located, overrides: Sequence[str], console: Console, group: Group) -> Summary | None:
     """Carry a run out, alone or for all processes of a group."""
     _, _, run_id, path = located
-    with RunFolder(path, console) as folder, Interruption(heeds_second=group.place.size == 1) as interruption:
+    with (
+        RunFolder(path, console) as folder,
+        Interruption(heeds_second=group.place.size == 1) as interruption,
+        group.last_words(lambda error: folder.fail(str(error), details=str(error))),
+    ):
         summary = finished_summary(run_id, path)
         group.told(lambda: summary is not None)
         if summary is not None:
@@ -248,6 +252,7 @@ def _train_and_score(
         session = Session(config, run_id, data, machine, folder, console, interruption, group)
         with explained_refusals():
             reason = session.train()
+            group.dismiss()
             return (None, session.finish()) if reason is None else (reason, None)
     except Interrupted as interrupted:
         interruption.settle()

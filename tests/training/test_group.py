@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
-from nano_llm.errors import ConfigError
+from nano_llm.errors import ConfigError, GroupError
 from nano_llm.session import Session, run_session
 from nano_llm.tracking.lock import take_hold
 from nano_llm.training.group import Alone
@@ -327,6 +327,45 @@ def test_a_process_that_waits_in_vain_for_one_that_was_killed_is_ended(tmp_path:
     assert (zero[0], zero[1]) == (1, "")
     assert zero[2].startswith(GONE.format(1))
     assert len(zero[2].splitlines()) == 1
+
+
+def test_a_process_that_is_ended_in_a_step_has_said_so_in_the_status_of_the_run(tmp_path: Path, cache: Path) -> None:
+    zero, one = job("stuck_in_a_step", *settings(tmp_path, cache))
+    assert one[0] == -signal.SIGKILL
+    assert zero[0] == 1
+    told = status(only_run(tmp_path / "outputs"))
+    assert told["state"] == "failed"
+    assert zero[2] == f"Error: {told['error']}\n"
+    assert zero[2].startswith(GONE.format(1))
+
+
+class Deserted(Alone):
+    """The group of a rank 0 whose others are all killed once training is over."""
+
+    gone = dismissed = False
+
+    def demand_whole(self) -> None:
+        if self.gone and not self.dismissed:
+            raise GroupError("Rank 1 of 2 has gone without a word")
+
+    def dismiss(self) -> None:
+        assert self.gone, "they are needed until training is over"
+        self.dismissed = True
+
+
+def test_rank_0_scores_in_peace_once_training_is_over(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, real = Deserted(), Session.train
+
+    def train(self: Session) -> str | None:
+        reason = real(self)
+        group.gone = True
+        return reason
+
+    monkeypatch.setattr(Session, "train", train)
+    command = settings(tmp_path, cache)
+    assert run_session(compose_config(command), command, Console(quiet=True), group) is not None
 
 
 def test_processes_that_do_not_come_are_named() -> None:
