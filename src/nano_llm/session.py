@@ -27,7 +27,7 @@ from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
 from nano_llm.files import explained, explained_writes
 from nano_llm.interruption import Interrupted, Interruption
-from nano_llm.learner import Follower, Learner
+from nano_llm.learner import Learner, follow
 from nano_llm.model.accounting import num_parameters
 from nano_llm.model.language_model import LanguageModel
 from nano_llm.tracking.console import ConsoleProgress
@@ -177,11 +177,9 @@ def _follow(located: Located, group: Group) -> None:
     if is_finished:
         return
     data = group.first_here(lambda: _prepare(config, lambda _: None))
-    learner = Learner(config, data, machine, group, validate=dict)
-    learner.take_up(None)
     try:
         with explained_refusals():
-            reason = learner.training.run(Follower(learner))
+            reason = follow(config, data, machine, group)
     except Interrupted as interrupted:
         reason = interrupted.reason
     if reason is not None and reason in Signals.__members__:
