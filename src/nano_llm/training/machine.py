@@ -84,10 +84,10 @@ def find_machine(trainer: TrainerConfig, place: Place = SOLE) -> Machine:
 
 
 def _set_determinism(wanted: bool, device: torch.device) -> None:
-    """Have torch choose operations that repeat bit for bit, and refuse those that have no such form.
+    """Have torch choose operations that repeat bit for bit, and refuse those it knows to have no such form.
 
-    That takes in attention: the backward passes of its fused kernels have a deterministic form, which torch then
-    takes (pytorch/pytorch#182551). On the CPU no operation of ours is refused or changed.
+    After PyTorch's notes on randomness (docs/source/notes/randomness.rst): runs repeat
+    on one kind of machine and with one version of PyTorch. On the CPU no operation of ours is refused or changed.
     """
     if wanted and device.type == "cuda":
         # cuBLAS reads it when it starts, at the first matrix product of the process: nothing has been computed yet.
