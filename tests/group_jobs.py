@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from nano_llm import run, session
+from nano_llm.cli.ending import tell
 from nano_llm.config.compose import compose_config
 from nano_llm.errors import DataError, GroupError
 from nano_llm.interruption import Interrupted
@@ -32,7 +33,7 @@ def together(folder: str, *sessions: str) -> None:
         folder: Receives what each process has heard.
         sessions: JSON of overrides, and of the step after which to stop or null.
     """
-    with joined(Place.of(os.environ)) as group:
+    with joined(Place.of(os.environ), tell) as group:
         heard = {**speak(group, Path(folder)), "parameters": []}
         for text in sessions:
             overrides, until = json.loads(text)
@@ -117,12 +118,30 @@ def without_data(*overrides: str) -> int:
 def stuck() -> int:
     """Rank 1 is killed while rank 0 waits for something that never comes, deaf to signals."""
     groups.RELEASE_SECONDS = 0.5
-    with joined(Place.of(os.environ)) as group:
+    with joined(Place.of(os.environ), tell) as group:
         group.told(lambda: None)
         if RANK:
             os.kill(os.getpid(), signal.SIGKILL)
         threading.Event().wait()
     return 0
+
+
+def stuck_in_a_step(*overrides: str) -> int:
+    """Run the command, but rank 1 is killed in a step in which rank 0 waits for something that never comes."""
+    groups.RELEASE_SECONDS = 0.5
+    real, count = loop.train_step, 0
+
+    def take(*arguments: object) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        if count == 4:
+            if RANK:
+                os.kill(os.getpid(), signal.SIGKILL)
+            threading.Event().wait()
+        return real(*arguments)  # type: ignore[arg-type]
+
+    loop.train_step = take  # type: ignore[assignment]
+    return run.main(overrides)
 
 
 def alone() -> int:
@@ -131,7 +150,7 @@ def alone() -> int:
 
     groups.MEETING = timedelta(seconds=1)
     try:
-        with joined(Place.of(os.environ)):
+        with joined(Place.of(os.environ), tell):
             return 0
     except GroupError as error:
         print(error)
@@ -139,7 +158,7 @@ def alone() -> int:
 
 
 JOBS: dict[str, Callable[..., int | None]] = {
-    job.__name__: job for job in (together, killed, without_data, stuck, alone)
+    job.__name__: job for job in (together, killed, without_data, stuck, stuck_in_a_step, alone)
 }
 
 if __name__ == "__main__":

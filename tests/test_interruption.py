@@ -78,6 +78,14 @@ def test_one_that_takes_a_second_signal_for_an_echo_stays_patient() -> None:
             send(signal.SIGINT)
 
 
+def test_one_that_has_settled_only_notes() -> None:
+    with Interruption() as interruption:
+        interruption.settle()
+        send(signal.SIGINT)
+        send(signal.SIGTERM)
+        assert interruption.reason == "SIGTERM"
+
+
 def test_ignored_requests_pass_by_outside_of_an_interruption_only() -> None:
     code = (
         "import os, signal\n"

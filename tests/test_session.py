@@ -21,6 +21,7 @@ from nano_llm.config.compose import compose_config
 from nano_llm.errors import DamagedCheckpointError, DataError, DivergedError, OutputError
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.session import Session, num_outcomes, run_session
+from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.training import loop
 from tiny_run import TINY_RUN, Killed, Run, assert_equal_runs, damage, kill_after, metrics, only_run, weights
 
@@ -198,6 +199,42 @@ def test_a_signal_saves_and_ends_the_process(
     assert (left["state"], left["reason"]) == ("stopped", number.name)
     saved = checkpoint.load(folder / "checkpoints/last")
     assert saved.metrics["step"] == left["step"]
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_a_signal_while_the_status_is_written_stops_the_run_in_good_order(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """At the first word of a run, and, a second time, at its last."""
+    writes = RunFolder.set_status
+
+    def interrupted(self: RunFolder, told: str, **details: Any) -> None:
+        if told in ("running", state):
+            os.kill(os.getpid(), signal.SIGTERM)
+        writes(self, told, **details)
+
+    monkeypatch.setattr(RunFolder, "set_status", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        run()
+    assert caught.value.code == 143
+    status = json.loads((only_run(tmp_path / "outputs") / "status.json").read_text())
+    assert (status["state"], status["reason"]) == ("stopped", "SIGTERM")
+    monkeypatch.undo()
+    assert run() is not None
+
+
+def test_a_signal_after_the_last_score_leaves_a_finished_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = RunFolder.finish
+
+    def interrupted(self: RunFolder, summary: dict[str, Any]) -> None:
+        writes(self, summary)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RunFolder, "finish", interrupted)
+    assert run() is not None
+    assert json.loads((only_run(tmp_path / "outputs") / "status.json").read_text())["state"] == "finished"
 
 
 def test_a_session_stops_at_its_time_and_goes_on_in_the_next(run: Run, tmp_path: Path) -> None:

@@ -19,6 +19,11 @@ class Interrupted(BaseException):
         super().__init__(reason)
         self.reason = reason
 
+    @property
+    def exit_status(self) -> int:
+        """Of a process that ends for this reason, by the custom of shells."""
+        return 128 + signal.Signals[self.reason].value
+
 
 class Interruption:
     """Notes SIGINT and SIGTERM while it is used as a context.
@@ -52,6 +57,10 @@ class Interruption:
         self.reason = signal.Signals(number).name
         if again or not self.patient:
             raise Interrupted(self.reason)
+
+    def settle(self) -> None:
+        """Only note signals from here on, the second one too: what is left, such as saying how work ended, is short."""
+        self.patient, self._heeds_second = True, False
 
     def raise_if_requested(self) -> None:
         """Stop here if a signal was noted.

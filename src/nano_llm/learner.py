@@ -87,7 +87,22 @@ class Learner:
         return TrainingState(values, tensors)
 
 
-class Follower:
+def follow(config: Config, data: PreparedData, machine: Machine, group: Group) -> str | None:
+    """Train beside rank 0 until it says that training is over.
+
+    Returns:
+        None when training is finished, else why it stopped, as for rank 0.
+    """
+    learner = Learner(config, data, machine, group, validate=_never_asked)
+    learner.take_up(None)
+    return learner.training.run(_Follower(learner))
+
+
+def _never_asked() -> Metrics:
+    raise AssertionError("rank 0 scores the model for all processes of a group")
+
+
+class _Follower:
     """Hears the loop of a process that is not rank 0: it gives what rank 0 saves, and keeps nothing."""
 
     def __init__(self, learner: Learner) -> None:

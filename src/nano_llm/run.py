@@ -100,7 +100,7 @@ def _carry_out(composed: DictConfig, place: Place) -> None:
     from nano_llm.session import run_session
     from nano_llm.training.group import joined
 
-    with joined(place) as group:
+    with joined(place, tell) as group:
         run_session(command.run(), list(HydraConfig.get().overrides.task), Console(), group)
 
 

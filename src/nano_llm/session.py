@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from nano_llm import checkpoint
+from nano_llm import __version__, checkpoint
 from nano_llm.assessment import assess
 from nano_llm.checkpoint import BEST, LAST, PREVIOUS, TrainingState
-from nano_llm.config.identity import arm_id
+from nano_llm.config.identity import arm_id, to_plain
 from nano_llm.config.schema import Config, Suite, TwoOutcomeConfig
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
 from nano_llm.errors import ConfigError, DamagedCheckpointError, DivergedError, FullDiskError, NanoLLMError
@@ -27,7 +27,7 @@ from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
 from nano_llm.files import explained, explained_writes
 from nano_llm.interruption import Interrupted, Interruption
-from nano_llm.learner import Follower, Learner
+from nano_llm.learner import Learner, follow
 from nano_llm.model.accounting import num_parameters
 from nano_llm.model.language_model import LanguageModel
 from nano_llm.tracking.console import ConsoleProgress
@@ -134,13 +134,36 @@ def _demand_one_run(located: Located, group: Group) -> None:
             f"trainer.batch_size={batch_size}: is shared out over all processes, and {size} of them have less than a "
             f"window each. Take at least trainer.batch_size={size}, or start fewer processes (--nproc-per-node)."
         )
-    mine = [located.run_id, located.machine.device.type]
+    mine = _agreement(located)
     leaders = group.told(lambda: mine)
     if mine != leaders:
+        names = sorted({*mine, *leaders})
+        others = [name for name in names if mine.get(name) != leaders.get(name)]
+        told = ", ".join(f"{name} {mine.get(name)} (rank 0: {leaders.get(name)})" for name in others)
         raise ConfigError(
-            f"Rank {group.place.rank} would train {' on '.join(mine)}, rank 0 {' on '.join(leaders)}. All processes "
-            "need the same command, the same version of nano_llm, the same data and the same kind of device."
+            f"Rank {group.place.rank} and rank 0 would not train the same: {told}. All processes need the same "
+            "command, the same version of nano_llm, the same data and the same kind of device."
         )
+
+
+def _agreement(located: Located) -> dict[str, Any]:
+    """Return, by name, what all processes of a group must have in common.
+
+    Settings that take no part in a run's id are among it: some decide when the processes speak to each other. What is
+    a machine's own is not: paths, what is read from them being known by the run's id, and the number of threads.
+    """
+    plain = to_plain(located.config)
+    del plain["paths"], plain["data"], plain["trainer"]["num_threads"]
+    shared = {"nano_llm": __version__, "run": located.run_id, "device": located.machine.device.type}
+    return shared | _flat("", plain)
+
+
+def _flat(prefix: str, plain: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings by their full names."""
+    flat: dict[str, Any] = {}
+    for name, value in plain.items():
+        flat |= _flat(f"{prefix}{name}.", value) if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _follow(located: Located, group: Group) -> None:
@@ -154,11 +177,9 @@ def _follow(located: Located, group: Group) -> None:
     if is_finished:
         return
     data = group.first_here(lambda: _prepare(config, lambda _: None))
-    learner = Learner(config, data, machine, group, validate=dict)
-    learner.take_up(None)
     try:
         with explained_refusals():
-            reason = learner.training.run(Follower(learner))
+            reason = follow(config, data, machine, group)
     except Interrupted as interrupted:
         reason = interrupted.reason
     if reason is not None and reason in Signals.__members__:
@@ -168,7 +189,11 @@ def _follow(located: Located, group: Group) -> None:
 def _lead(located: Located, overrides: Sequence[str], console: Console, group: Group) -> Summary | None:
     """Carry a run out, alone or for all processes of a group."""
     _, _, run_id, path = located
-    with RunFolder(path, console) as folder, Interruption(heeds_second=group.place.size == 1) as interruption:
+    with (
+        RunFolder(path, console) as folder,
+        Interruption(heeds_second=group.place.size == 1) as interruption,
+        group.last_words(lambda error: folder.fail(str(error), details=str(error))),
+    ):
         summary = finished_summary(run_id, path)
         group.told(lambda: summary is not None)
         if summary is not None:
@@ -176,24 +201,23 @@ def _lead(located: Located, overrides: Sequence[str], console: Console, group: G
             console.print("\n".join(summary_lines(summary, path)), highlight=False, markup=False, soft_wrap=True)
             return summary
         try:
-            folder.say(f"Run {path}")
-            if starts_anew(path):
-                folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
-                shutil.rmtree(path / "checkpoints", ignore_errors=True)
-            folder.set_status("running", phase="data")
             reason, summary = _train_and_score(located, overrides, console, folder, interruption, group)
+            interruption.settle()
+        except Interrupted as interrupted:
+            interruption.settle()
+            reason = interrupted.reason
         except NanoLLMError as error:
             # A launcher asks those that are left to end; they say first why.
-            interruption.patient = True
+            interruption.settle()
             folder.fail(str(error), details=str(error))
             raise
         except OSError as error:
-            interruption.patient = True
+            interruption.settle()
             told = explained(error)
             folder.fail(str(told), details=traceback.format_exc())
             raise told from error
         except Exception as error:
-            interruption.patient = True
+            interruption.settle()
             folder.fail(f"{type(error).__name__}: {error}", details=traceback.format_exc())
             raise
         if reason is None:
@@ -214,15 +238,22 @@ def _train_and_score(
     group: Group,
 ) -> tuple[str | None, Summary | None]:
     """Return why the run stopped early, or None and its summary."""
-    config, machine, run_id, _ = located
+    config, machine, run_id, path = located
     try:
+        folder.say(f"Run {path}")
+        if starts_anew(path):
+            folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
+            shutil.rmtree(path / "checkpoints", ignore_errors=True)
+        folder.set_status("running", phase="data")
         data = group.first_here(lambda: _prepare(config, folder.say))
         folder.describe(config, overrides, run_id, data.record, group.place.size)
         session = Session(config, run_id, data, machine, folder, console, interruption, group)
         with explained_refusals():
             reason = session.train()
+            group.dismiss()
             return (None, session.finish()) if reason is None else (reason, None)
     except Interrupted as interrupted:
+        interruption.settle()
         # The signal may be that of a launcher which has lost another process.
         group.demand_whole()
         return interrupted.reason, None
@@ -293,6 +324,8 @@ class Session:
         if trainer.evaluation is not Suite.none:
             figures |= self._assess(best, trainer.evaluation)
         summary = self._summary(best.metrics["step"], figures)
+        # What follows is either done or not: it must not be told as stopped half-way.
+        self._interruption.settle()
         # Of no more use: what is finished is not gone on with.
         shutil.rmtree(self._checkpoints / PREVIOUS, ignore_errors=True)
         self._folder.finish(summary)

@@ -9,6 +9,7 @@ import pytest
 
 from nano_llm.cli.ending import ended, tell
 from nano_llm.errors import CheckpointError, ConfigError
+from nano_llm.interruption import Interrupted
 
 
 def test_a_command_ends_with_its_status() -> None:
@@ -48,6 +49,14 @@ def test_a_bug_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         ended(fail)
+
+
+@pytest.mark.parametrize(("reason", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_nothing_else_has_heard_is_a_status(reason: str, status: int) -> None:
+    def stop() -> int:
+        raise Interrupted(reason)
+
+    assert ended(stop) == status
 
 
 def test_a_reader_that_has_gone_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

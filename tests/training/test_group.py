@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
-from nano_llm.errors import ConfigError
+from nano_llm.errors import ConfigError, GroupError
 from nano_llm.session import Session, run_session
 from nano_llm.tracking.lock import take_hold
 from nano_llm.training.group import Alone
@@ -329,6 +329,45 @@ def test_a_process_that_waits_in_vain_for_one_that_was_killed_is_ended(tmp_path:
     assert len(zero[2].splitlines()) == 1
 
 
+def test_a_process_that_is_ended_in_a_step_has_said_so_in_the_status_of_the_run(tmp_path: Path, cache: Path) -> None:
+    zero, one = job("stuck_in_a_step", *settings(tmp_path, cache))
+    assert one[0] == -signal.SIGKILL
+    assert zero[0] == 1
+    told = status(only_run(tmp_path / "outputs"))
+    assert told["state"] == "failed"
+    assert zero[2] == f"Error: {told['error']}\n"
+    assert zero[2].startswith(GONE.format(1))
+
+
+class Deserted(Alone):
+    """The group of a rank 0 whose others are all killed once training is over."""
+
+    gone = dismissed = False
+
+    def demand_whole(self) -> None:
+        if self.gone and not self.dismissed:
+            raise GroupError("Rank 1 of 2 has gone without a word")
+
+    def dismiss(self) -> None:
+        assert self.gone, "they are needed until training is over"
+        self.dismissed = True
+
+
+def test_rank_0_scores_in_peace_once_training_is_over(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, real = Deserted(), Session.train
+
+    def train(self: Session) -> str | None:
+        reason = real(self)
+        group.gone = True
+        return reason
+
+    monkeypatch.setattr(Session, "train", train)
+    command = settings(tmp_path, cache)
+    assert run_session(compose_config(command), command, Console(quiet=True), group) is not None
+
+
 def test_processes_that_do_not_come_are_named() -> None:
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
@@ -340,7 +379,7 @@ def test_processes_that_do_not_come_are_named() -> None:
 class Many(Alone):
     """One of several processes, whose rank 0 trains another run."""
 
-    def __init__(self, size: int, leaders: list[str]) -> None:
+    def __init__(self, size: int, leaders: dict[str, Any]) -> None:
         self.place = Place(1, size, 1)
         self.leaders = leaders
 
@@ -351,10 +390,48 @@ class Many(Alone):
 def test_a_batch_that_does_not_go_round_is_refused() -> None:
     config = compose_config([*TINY_RUN, "trainer.batch_size=8"])
     with pytest.raises(ConfigError, match=r"trainer\.batch_size=8: .*at least trainer\.batch_size=9.*--nproc-per-node"):
-        run_session(config, [], Console(quiet=True), Many(9, []))
+        run_session(config, [], Console(quiet=True), Many(9, {}))
 
 
-def test_processes_with_different_commands_are_refused() -> None:
-    config = compose_config([*TINY_RUN, "trainer.batch_size=8"])
-    with pytest.raises(ConfigError, match=r"Rank 1 would train \w+ on cpu, rank 0 abc on cuda"):
-        run_session(config, [], Console(quiet=True), Many(2, ["abc", "cuda"]))
+class Agreed(BaseException):
+    """The processes go on to train."""
+
+
+class Two(Alone):
+    """Rank 1 of two; what rank 0 says first was said by a process that had other settings."""
+
+    def __init__(self, *overrides: str) -> None:
+        leader = Place(0, 2, 0)
+        self.place, self.words = leader, ""
+        with pytest.raises(Agreed):
+            run_session(compose_config([*TINY_RUN, *overrides]), [], Console(quiet=True), self)
+        self.place = Place(1, 2, 1)
+
+    def told(self, make: Any) -> Any:
+        if self.place.rank == 0:
+            self.words = json.dumps(make())
+        return json.loads(self.words)
+
+    def use(self, device: torch.device) -> None:
+        raise Agreed
+
+
+@pytest.mark.parametrize("setting", ["trainer.log_every=3", "trainer.bad_steps=skip", "seed=1", "optimizer.lr=0.5"])
+def test_processes_with_different_settings_are_refused_and_told_which(setting: str) -> None:
+    name, value = setting.split("=")
+    group = Two("trainer.log_every=2")
+    with pytest.raises(ConfigError, match=rf"Rank 1 and rank 0 would not train the same: .*\b{name} {value} \(rank 0:"):
+        run_session(compose_config([*TINY_RUN, setting]), [], Console(quiet=True), group)
+
+
+def test_processes_of_different_versions_or_devices_are_refused() -> None:
+    group = Two()
+    group.words = json.dumps({**json.loads(group.words), "nano_llm": "9.9", "device": "cuda"})
+    with pytest.raises(ConfigError, match=r"device cpu \(rank 0: cuda\), nano_llm [\d.]+\S* \(rank 0: 9\.9\)"):
+        run_session(compose_config(TINY_RUN), [], Console(quiet=True), group)
+
+
+def test_what_is_a_machines_own_may_differ(tmp_path: Path) -> None:
+    group = Two(f"trainer.num_threads={torch.get_num_threads()}", f"paths.cache={tmp_path / 'one'}")
+    with pytest.raises(Agreed):
+        run_session(compose_config([*TINY_RUN, f"paths.cache={tmp_path / 'other'}"]), [], Console(quiet=True), group)

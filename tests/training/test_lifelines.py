@@ -3,6 +3,7 @@
 import queue
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -37,6 +38,7 @@ class Process:
         self.lines = lines
         self.heard: list[End] = []
         self.lifelines = Lifelines(lines, self.heard.append)
+        self.lifelines.start()
 
     def die(self) -> None:
         """Go as a killed process does: the system closes the sockets."""
@@ -81,6 +83,62 @@ def test_whoever_leaves_hears_no_more() -> None:
     one.lifelines.leave("")
     assert not zero.heard
     assert zero.lifelines.left(0)
+
+
+def test_whoever_ignores_the_others_has_met_no_failure() -> None:
+    zero, one, two = map(Process, tied(3))
+    two.die()
+    assert zero.lifelines.failure(SECONDS) == End(2, None)
+    assert not zero.lifelines.left(0)
+    zero.lifelines.ignore()
+    assert zero.lifelines.failure() is None
+    assert zero.lifelines.left(0), "whoever waits to end this process need not"
+    one.die()
+    zero.lifelines.leave("")
+    assert zero.heard == [End(2, None)]
+    for process in (one, two):
+        process.lifelines.leave("")
+
+
+def test_no_line_is_watched_before_the_start() -> None:
+    """What is called at a failure may need what is made after the lines are tied."""
+    zero, one = tied(2)
+    heard: list[End] = []
+    watching = Lifelines(zero, heard.append)
+    one[0].close()
+    assert watching.failure(0.2) is None
+    watching.start()
+    assert watching.failure(SECONDS) == End(1, None)
+    watching.leave("")
+    assert heard == [End(1, None)]
+
+
+def test_strangers_who_keep_calling_do_not_put_off_the_end_of_the_meeting() -> None:
+    address: queue.Queue[tuple[int, str]] = queue.Queue()
+
+    def call_on_and_on() -> bool:
+        """Return whether the door was shut in the end."""
+        port, _ = address.get(timeout=SECONDS)
+        began = time.monotonic()
+        while time.monotonic() - began < SECONDS:
+            try:
+                with socket.create_connection(("localhost", port)) as stranger:
+                    stranger.sendall(b"x")
+                    stranger.shutdown(socket.SHUT_WR)
+                    stranger.recv(1)
+            except OSError:
+                return True
+        return False
+
+    def told(mine: tuple[int, str]) -> tuple[int, str]:
+        address.put(mine)
+        return mine
+
+    with ThreadPoolExecutor(1) as pool:
+        shut = pool.submit(call_on_and_on)
+        with pytest.raises(TimeoutError):
+            tie(Place(0, 2, 0), "localhost", told, 0.5)
+        assert shut.result()
 
 
 def test_a_stranger_at_the_port_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:

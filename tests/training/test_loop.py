@@ -7,28 +7,32 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from nano_llm import checkpoint, learner, session
+from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Precision
 from nano_llm.errors import ConfigError, DivergedError
 from nano_llm.model import dropout
-from nano_llm.session import Session
+from nano_llm.session import Session, run_session
 from nano_llm.tracking.status import read_object
 from nano_llm.training import loop, watch
+from nano_llm.training.group import Alone
 from nano_llm.training.machine import CUBLAS_WORKSPACE, Machine
-from tiny_run import Killed, Run, assert_equal_runs, kill_after, metrics, only_run, weights
+from nano_llm.training.step import MEASURED
+from tiny_run import TINY_RUN, Killed, Run, assert_equal_runs, kill_after, metrics, only_run, weights
 
 STEPS_AN_EPOCH, BATCH = 8, 8
 
 # A batch is poisoned through the chances of its treatments, by which this model divides the loss of a window.
 WEIGHTED = "model=tarnet_ipw"
-ANY_DEVICE = "trainer.device=auto"
-"""A stored configuration of fp16 on the CPU by name is refused."""
 NAN, OVERFLOW, SPIKE, GRADIENT_OVERFLOW = math.nan, 0.0, 1e-4, 1e-30
 """Chances that make a loss NaN, infinite, thousands of times its size, or finite but too steep for fp16."""
 
 SKIP = "trainer.bad_steps=skip"
 SAVE_EACH_STEP = "trainer.checkpoint_minutes=0"
+ANYWHERE = "trainer.device=auto"
+"""For fp16, which the settings allow on a GPU only; `fp16` gives the CPU for one."""
 
 Poison = Callable[[dict[int, float]], None]
 
@@ -269,6 +273,28 @@ def test_skipping_changes_nothing_where_no_step_is_bad(run: Run, tmp_path: Path)
     assert_equal_runs(one, other)
 
 
+class Elsewhere(Alone):
+    """The group of a process that measures all steps well, while rank 0 has met a NaN in the seventh."""
+
+    num_judged = 0
+
+    def told(self, make: Any) -> Any:
+        made = make()
+        if not (isinstance(made, list) and len(made) == len(MEASURED)):
+            return made
+        self.num_judged += 1
+        return [math.nan] * len(made) if self.num_judged == 7 else made
+
+
+def test_all_processes_of_a_group_judge_a_step_by_the_figures_of_rank_0(tmp_path: Path, cache: Path) -> None:
+    """Those of others may differ by rounding, and a verdict must not."""
+    command = [*TINY_RUN, SKIP, f"paths.outputs={tmp_path}", f"paths.cache={cache}"]
+    summary = run_session(compose_config(command), command, Console(quiet=True), Elsewhere())
+    assert summary is not None
+    assert summary["skipped_steps"] == 1
+    assert "Step 7 was skipped" in log(only_run(tmp_path))
+
+
 # ------------------------------------------------------------------------------------------------- fp16
 
 
@@ -277,7 +303,7 @@ def test_fp16_skips_a_gradient_that_overflows_lowers_the_scale_and_goes_on(
     run: Run, tmp_path: Path, poison: Poison, numbers_after: dict[int, dict[str, torch.Tensor]]
 ) -> None:
     poison({7: GRADIENT_OVERFLOW})
-    summary = run(WEIGHTED, ANY_DEVICE, "trainer.log_every=1")
+    summary = run(WEIGHTED, ANYWHERE, "trainer.log_every=1")
     assert summary is not None
     assert (summary["steps"], summary["skipped_steps"]) == (12, 1)
     assert equal(numbers_after[6], numbers_after[7])
@@ -294,7 +320,7 @@ def test_fp16_skips_a_gradient_that_overflows_lowers_the_scale_and_goes_on(
 def test_fp16_does_not_explain_a_loss_that_is_not_finite(run: Run, poison: Poison) -> None:
     poison({7: NAN})
     with pytest.raises(DivergedError, match=r"Step 7 met .*loss nan"):
-        run(WEIGHTED, ANY_DEVICE)
+        run(WEIGHTED, ANYWHERE)
 
 
 @pytest.mark.usefixtures("fp16")
@@ -304,7 +330,7 @@ def test_a_collapsed_loss_scale_ends_the_run_and_says_so(run: Run, tmp_path: Pat
     with pytest.raises(
         DivergedError, match=r"loss scale of fp16 has collapsed to 0\.5 at step 21.*bf16.*last good state"
     ):
-        run(WEIGHTED, ANY_DEVICE, SAVE_EACH_STEP, "trainer.max_steps=99", "trainer.eval_every=99")
+        run(WEIGHTED, ANYWHERE, SAVE_EACH_STEP, "trainer.max_steps=99", "trainer.eval_every=99")
     assert finite(weights(only_run(tmp_path / "outputs"), "last"))
 
 

@@ -74,7 +74,8 @@ def test_a_step_that_is_not_accepted_changes_neither_weights_nor_moments(optimiz
     told: list[list[float]] = []
 
     def take(accepted: bool) -> dict[str, torch.Tensor]:
-        def accepts(measured: torch.Tensor) -> bool:
+        def accepts(measured: torch.Tensor, overflowed: bool) -> bool:
+            assert not overflowed
             told.append(measured.tolist())
             return accepted
 
@@ -162,6 +163,46 @@ def test_the_shares_of_a_group_add_up_to_the_step_of_one_process(num_pairs: int,
         summed, gradient_summed = step_of_a_group(size, *overrides, num_pairs=num_pairs)
         assert summed == pytest.approx(figures, rel=1e-5, abs=1e-6)
         torch.testing.assert_close(gradient_summed, gradient, atol=1e-6, rtol=1e-5)
+
+
+def test_an_empty_share_needs_no_loss_to_know_the_scale() -> None:
+    """The first step of a process after resuming in fp16 may be one in which it has no row."""
+    config = composed("scale=tiny", "model=vanilla")
+    model = build_language_model(config.model, config.scale, 32, 16)
+    optimizer = Optimizer(config.optimizer, model)
+    zeros = torch.zeros(1, dtype=torch.long)
+    batch = Batch(torch.full((1, 12), 5), torch.full((1, 12), 6), zeros, zeros, zeros, torch.full((1,), 0.5))
+    machine = Machine(torch.device("cpu"), Precision.fp16)
+    scaler = machine.scaler()
+    scaler.load_state_dict({**scaler.state_dict(), "scale": 4.0})
+    others = [*(torch.ones_like(p) for p in optimizer.parameters), torch.ones(5)]
+    objective = Objective(config.model, config.protocol.loss_average)
+    measured = train_step(model, objective, optimizer, scaler, [batch], 1.0, machine, Part(0, 2, others))
+    assert float(measured[4]) == pytest.approx(sum(p.numel() for p in optimizer.parameters) ** 0.5 / 4, rel=1e-4)
+
+
+@pytest.mark.parametrize(("gradient", "lowered"), [(2e20, False), (float("inf"), True)])
+def test_a_norm_that_overflows_is_told_from_a_gradient_that_does(gradient: float, lowered: bool) -> None:
+    """Only the latter lowers the loss scale; the norm of 2e20 is infinite because it is a sum of squares."""
+    config = composed("scale=tiny", "model=vanilla")
+    model = build_language_model(config.model, config.scale, 32, 16)
+    optimizer = Optimizer(config.optimizer, model)
+    zeros = torch.zeros(1, dtype=torch.long)
+    batch = Batch(torch.full((1, 12), 5), torch.full((1, 12), 6), zeros, zeros, zeros, torch.full((1,), 0.5))
+    machine = Machine(torch.device("cpu"), Precision.fp16)
+    scaler = machine.scaler()
+    others = [*(torch.full_like(p, gradient * 65536) for p in optimizer.parameters), torch.ones(5)]
+    objective = Objective(config.model, config.protocol.loss_average)
+    told: list[bool] = []
+
+    def accepts(measured: torch.Tensor, overflowed: bool) -> bool:
+        assert measured[4] == float("inf") or measured[4].isnan()
+        told.append(overflowed)
+        return False
+
+    train_step(model, objective, optimizer, scaler, [batch], 1.0, machine, Part(0, 2, others), accepts)
+    assert told == [lowered]
+    assert scaler.get_scale() == (32768 if lowered else 65536)
 
 
 def test_golden_step() -> None:

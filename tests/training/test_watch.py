@@ -85,9 +85,11 @@ def test_a_run_is_stopped_at_a_bad_step_unless_told_to_skip_it() -> None:
 def test_fp16_skips_what_its_scale_explains_and_nothing_else() -> None:
     judge = watch(scaler=torch.amp.GradScaler("cpu"))
     assert judge.may_skip
-    assert judge.judge(State(), 7, figures(norm=math.inf)) is not None
+    assert judge.judge(State(), 7, figures(norm=math.inf), overflowed=True) is not None
     with pytest.raises(DivergedError, match=r"Step 7 .*loss inf"):
-        judge.judge(State(), 7, figures(loss=math.inf, norm=math.inf))
+        judge.judge(State(), 7, figures(loss=math.inf, norm=math.inf), overflowed=True)
+    with pytest.raises(DivergedError, match=r"Step 7 .*grad_norm inf"):
+        judge.judge(State(), 7, figures(norm=math.inf), overflowed=False)
 
 
 def test_so_many_skipped_in_a_row_end_the_run_and_one_good_step_starts_the_count_anew() -> None:
@@ -106,21 +108,23 @@ def test_so_many_skipped_in_a_row_end_the_run_and_one_good_step_starts_the_count
     assert state.num_skipped == 2 * MAX_SKIPPED_IN_A_ROW - 1
 
 
-def test_the_loss_scale_collapses_before_too_many_steps_are_skipped() -> None:
-    """Gradients that overflow under every scale: ``GradScaler`` halves it from 65536 down to below 1."""
-    scaler = torch.amp.GradScaler("cpu")
+@pytest.mark.parametrize("halvings", [16, 30])
+def test_a_loss_scale_that_collapses_is_told_as_one_however_high_it_had_grown(halvings: int) -> None:
+    """Gradients that overflow under every scale: ``GradScaler`` halves it from 65536, or from 2^30, to below 1."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**halvings)
     judge, state = watch(scaler=scaler), State()
     parameter = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([parameter])
-    for step in range(1, 17):
+    for step in range(1, halvings + 1):
         overflow(scaler, optimizer, parameter)
-        fault = judge.judge(state, step, figures(norm=math.inf))
+        fault = judge.judge(state, step, figures(norm=math.inf), overflowed=True)
         assert fault is not None
         judge.count_skip(state, step, fault)
     assert scaler.get_scale() == 1
     overflow(scaler, optimizer, parameter)
-    with pytest.raises(DivergedError, match=r"loss scale of fp16 has collapsed to 0\.5 at step 17, the last of 17"):
-        judge.count_skip(state, 17, fault)
+    last = halvings + 1
+    with pytest.raises(DivergedError, match=rf"of fp16 has collapsed to 0\.5 at step {last}, the last of {last}"):
+        judge.count_skip(state, last, fault)
 
 
 def overflow(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> None:

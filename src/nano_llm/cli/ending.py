@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from nano_llm.errors import NanoLLMError
 from nano_llm.files import explained
+from nano_llm.interruption import Interrupted
 
 
 def ended(carry_out: Callable[[], int]) -> int:
@@ -16,7 +17,7 @@ def ended(carry_out: Callable[[], int]) -> int:
         carry_out: Returns the exit status, or raises what the user can mend.
 
     Returns:
-        Its status; that of its error; 130 after Ctrl-C; 1 where the output or a file cannot be used.
+        Its status; that of its error; 130 after Ctrl-C, 143 after SIGTERM; 1 where the output or a file cannot be used.
     """
     status = 0
     try:
@@ -30,6 +31,8 @@ def ended(carry_out: Callable[[], int]) -> int:
         _flush()
     except KeyboardInterrupt:
         return 130
+    except Interrupted as interrupted:
+        return interrupted.exit_status
     except BrokenPipeError:
         # Whoever read our output has gone, as with `| head`; nothing is left to be said.
         _silence()

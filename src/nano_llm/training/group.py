@@ -7,9 +7,9 @@ on a clock, a signal or a file, and tells the others.
 import contextlib
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -38,6 +38,9 @@ NEWS_SECONDS = 2.0
 
 RELEASE_SECONDS = 20.0
 """What a process may take to end by itself after another one has failed; torchrun kills it after 30 s."""
+
+WORDS_SECONDS = 5.0
+"""What it may then take to say why."""
 
 MESSAGE_BYTES = 1024
 """Size of the message that opens every broadcast; what is longer follows in a second one."""
@@ -89,6 +92,12 @@ class Group(Protocol):
             GroupError: One has, or has gone.
         """
 
+    def dismiss(self) -> None:
+        """Need the others no more: how they end is of no account from here on. Nothing may be said to them after."""
+
+    def last_words(self, keep: Callable[[GroupError], None]) -> AbstractContextManager[None]:
+        """Have an error kept, during a block, if it ends this process where it waits in vain: nothing else will be."""
+
 
 class Alone:
     """A process without others: it is given back what it gives."""
@@ -124,6 +133,13 @@ class Alone:
     def demand_whole(self) -> None:
         """Find nobody missing."""
 
+    def dismiss(self) -> None:
+        """Have nobody to dismiss."""
+
+    def last_words(self, keep: Callable[[GroupError], None]) -> AbstractContextManager[None]:
+        """Wait for nobody."""
+        return contextlib.nullcontext()
+
 
 ALONE: Group = Alone()
 
@@ -135,8 +151,12 @@ class Together:
         GroupError: From every method that speaks: another process has failed or gone.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, tell: Callable[[GroupError], object]) -> None:
         """Meet the others.
+
+        Args:
+            place: Of this process.
+            tell: Tells the user of the error that ends this process where it waits in vain.
 
         Raises:
             GroupError: They do not come, or cannot be reached.
@@ -152,7 +172,11 @@ class Together:
                 f"Rank {place.rank} cannot meet the other {place.size - 1} processes of this job at {address}: {error}"
             ) from error
         self._sums = self._control
+        self._tell = tell
+        self._keep: Callable[[GroupError], None] | None = None
         self._lifelines = Lifelines(lines, self._see_to_the_end)
+        # What it calls at a failure reads all of the above.
+        self._lifelines.start()
 
     def _introduced(self, address: tuple[int, str]) -> tuple[int, str]:
         port, token = json.loads(self._broadcast(json.dumps(address).encode()))
@@ -253,6 +277,19 @@ class Together:
         if (end := self._lifelines.failure()) is not None:
             raise GroupError(self._told_of(end))
 
+    def dismiss(self) -> None:
+        """Need the others no more."""
+        self._lifelines.ignore()
+
+    @contextlib.contextmanager
+    def last_words(self, keep: Callable[[GroupError], None]) -> Iterator[None]:
+        """Have an error kept, during a block, if it ends this process where it waits in vain."""
+        self._keep = keep
+        try:
+            yield
+        finally:
+            self._keep = None
+
     def leave(self, words: str) -> None:
         """End this process's part in good order or, where there are words, for the reason that they give."""
         self._lifelines.leave(words)
@@ -291,9 +328,17 @@ class Together:
         """Make this process end after another one has failed, whatever it waits for; called beside its work."""
         self._give_sums_up()
         if not self._lifelines.left(RELEASE_SECONDS):
-            if not self.is_heard():
-                print(f"Error: {self._told_of(end)}", file=sys.stderr, flush=True)
+            # Not in this thread: what the process waits for may be what the words have to be written to.
+            speaker = threading.Thread(target=self._speak_last, args=[GroupError(self._told_of(end))], daemon=True)
+            speaker.start()
+            speaker.join(WORDS_SECONDS)
             os._exit(GroupError.exit_status)
+
+    def _speak_last(self, error: GroupError) -> None:
+        if not self.is_heard():
+            self._tell(error)
+        if self._keep is not None:
+            self._keep(error)
 
     def _give_sums_up(self) -> None:
         """Let sums on a GPU return: for a process that has gone they would wait for ever. Does not wait itself."""
@@ -302,11 +347,16 @@ class Together:
 
 
 @contextlib.contextmanager
-def joined(place: Place) -> Iterator[Group]:
+def joined(place: Place, tell: Callable[[GroupError], object]) -> Iterator[Group]:
     """Be one of the processes of a run until the block ends; the others learn how it has ended.
 
     From here on signals are heard by rank 0 alone, where it listens. A launcher sends one to the processes that are
     left after another has gone; they end anyhow, and are to say why.
+
+    Args:
+        place: Of this process.
+        tell: Tells the user of the error that ends this process where it waits in vain for others. Every other
+            error is raised.
 
     Raises:
         GroupError: Another process has failed or gone.
@@ -315,7 +365,7 @@ def joined(place: Place) -> Iterator[Group]:
     if place.size == 1:
         yield ALONE
         return
-    group = Together(place)
+    group = Together(place, tell)
     ignore_requests()
     try:
         yield group

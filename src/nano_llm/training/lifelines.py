@@ -14,6 +14,7 @@ import selectors
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from nano_llm.training.place import Place
 MARK = b"\0"
 TOKEN_BYTES = 16
 GREETING_SECONDS = 5.0
-"""What a process may take to say who it is; the port is open to strangers, too, while the lines are tied."""
+"""What a caller may take to say who it is; the port is open to strangers, too, while the lines are tied."""
 
 
 Lines = Mapping[int, socket.socket]
@@ -38,10 +39,10 @@ class End:
 
 
 class Lifelines:
-    """The lines of one process, watched by a thread until `leave`."""
+    """The lines of one process, watched by a thread from `start` until `leave`."""
 
     def __init__(self, lines: Lines, on_failure: Callable[[End], None]) -> None:
-        """Watch lines.
+        """Hold lines, and watch none yet.
 
         Args:
             lines: By the rank at their far end. That of rank 0 may not end before this process has left; from the
@@ -52,10 +53,21 @@ class Lifelines:
         self._on_failure = on_failure
         self._failure: End | None = None
         self._failed, self._leaving = threading.Event(), threading.Event()
+        self._ignoring = False
+        self._verdict = threading.Lock()
         for line in self._lines.values():
             _keep_alive(line)
         self._thread = threading.Thread(target=self._watch, name="lifelines", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch: from here on ``on_failure`` may be called."""
         self._thread.start()
+
+    def ignore(self) -> None:
+        """Take no end for a failure any more, one that was noted already included; say nothing to the far ends."""
+        with self._verdict:
+            self._ignoring, self._failure = True, None
+        self._leaving.set()
 
     def failure(self, seconds: float = 0.0) -> End | None:
         """Return the first failure, waiting so long for the news of it; None if there is none."""
@@ -75,7 +87,7 @@ class Lifelines:
             line.close()
 
     def left(self, seconds: float) -> bool:
-        """Tell whether this process has begun to leave, waiting so long for it."""
+        """Tell whether this process has begun to leave, or ignores how others end, waiting so long for it."""
         return self._leaving.wait(seconds)
 
     def _watch(self) -> None:
@@ -93,9 +105,10 @@ class Lifelines:
                         self._note(End(rank, heard[rank][1:].decode(errors="replace") if heard[rank] else None))
 
     def _note(self, end: End) -> None:
-        if self._leaving.is_set() or self._failed.is_set() or (end.rank and end.words == ""):
-            return
-        self._failure = end
+        with self._verdict:
+            if self._ignoring or self._leaving.is_set() or self._failed.is_set() or (end.rank and end.words == ""):
+                return
+            self._failure = end
         self._failed.set()
         self._on_failure(end)
 
@@ -123,13 +136,14 @@ def tie(place: Place, host: str, told: Callable[[tuple[int, str]], tuple[int, st
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
     with socket.create_server(("", 0), family=family, dualstack_ipv6=both) as server:
-        server.settimeout(seconds)
         told((server.getsockname()[1], token))
+        # One for all: however many strangers call, they put nothing off.
+        deadline = time.monotonic() + seconds
         while len(lines) < place.size - 1:
+            server.settimeout(_until(deadline))
             line, _ = server.accept()
-            line.settimeout(GREETING_SECONDS)
-            greeting = _greeting(line)
-            if greeting[:TOKEN_BYTES].hex() == token:
+            greeting = _greeting(line, min(deadline, time.monotonic() + GREETING_SECONDS))
+            if secrets.compare_digest(greeting[:TOKEN_BYTES], bytes.fromhex(token)):
                 line.settimeout(None)
                 lines[int.from_bytes(greeting[TOKEN_BYTES:])] = line
             else:
@@ -137,13 +151,27 @@ def tie(place: Place, host: str, told: Callable[[tuple[int, str]], tuple[int, st
     return lines
 
 
-def _greeting(line: socket.socket) -> bytes:
-    """Return the token and the rank that a caller gives; less, if it is a stranger."""
+def _greeting(line: socket.socket, deadline: float) -> bytes:
+    """Return the token and the rank that a caller gives until a time of the clock; less, if it is a stranger."""
     greeting = b""
     with contextlib.suppress(OSError):
-        while len(greeting) < TOKEN_BYTES + 4 and (part := line.recv(TOKEN_BYTES + 4 - len(greeting))):
+        while len(greeting) < TOKEN_BYTES + 4:
+            line.settimeout(_until(deadline))
+            if not (part := line.recv(TOKEN_BYTES + 4 - len(greeting))):
+                break
             greeting += part
     return greeting
+
+
+def _until(deadline: float) -> float:
+    """Return the seconds that are left until a time of the clock.
+
+    Raises:
+        TimeoutError: None are.
+    """
+    if (seconds := deadline - time.monotonic()) <= 0:
+        raise TimeoutError("timed out")
+    return seconds
 
 
 def _received(line: socket.socket) -> bytes:

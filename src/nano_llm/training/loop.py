@@ -209,10 +209,12 @@ class Training:
         spent.seconds += seconds
         self._unfetched.append(_Spent(tokens, seconds, factor, self._fault is not None, measured))
 
-    def _accepts(self, measured: Tensor) -> bool:
+    def _accepts(self, measured: Tensor, overflowed: bool) -> bool:
         """Judge a step before its update where it may be skipped, and wait for the device; else `_fetch` judges it."""
         if self._watch.may_skip:
-            self._fault = self._watch.judge(self.state, self.state.spent.steps + 1, measured.tolist())
+            # Each process of a group has a norm of its own, equal up to rounding; the verdict must be one.
+            figures = self._group.told(measured.tolist)
+            self._fault = self._watch.judge(self.state, self.state.spent.steps + 1, figures, overflowed)
         return self._fault is None
 
     def _skip(self, fault: Fault, listener: Listener) -> None:
@@ -230,7 +232,7 @@ class Training:
         if not self._unfetched:
             return
         began = time.perf_counter()
-        rows = torch.stack([step.measured for step in self._unfetched]).tolist()
+        rows = self._group.told(lambda: torch.stack([step.measured for step in self._unfetched]).tolist())
         # On a GPU the steps' work is waited for here, not where it was launched.
         waited = self._group.told(lambda: (time.perf_counter() - began) / len(rows))
         self.state.spent.seconds += waited * len(rows)

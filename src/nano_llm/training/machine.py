@@ -58,7 +58,10 @@ class Machine:
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return a gradient scaler; it passes everything through unless the arithmetic is fp16."""
-        return torch.amp.GradScaler(self.device.type, enabled=self.precision is Precision.fp16)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is Precision.fp16)
+        # It makes its scale when it first scales something. A process whose share of a step is empty has nothing.
+        scaler.scale(torch.zeros((), device=self.device))
+        return scaler
 
 
 def find_machine(trainer: TrainerConfig, place: Place = SOLE) -> Machine:
@@ -81,10 +84,10 @@ def find_machine(trainer: TrainerConfig, place: Place = SOLE) -> Machine:
 
 
 def _set_determinism(wanted: bool, device: torch.device) -> None:
-    """Have torch choose operations that repeat bit for bit, and refuse those that have no such form.
+    """Have torch choose operations that repeat bit for bit, and refuse those it knows to have no such form.
 
-    That takes in attention: the backward passes of its fused kernels have a deterministic form, which torch then
-    takes (pytorch/pytorch#182551). On the CPU no operation of ours is refused or changed.
+    After PyTorch's notes on randomness (docs/source/notes/randomness.rst): runs repeat
+    on one kind of machine and with one version of PyTorch. On the CPU no operation of ours is refused or changed.
     """
     if wanted and device.type == "cuda":
         # cuBLAS reads it when it starts, at the first matrix product of the process: nothing has been computed yet.

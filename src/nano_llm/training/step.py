@@ -25,7 +25,7 @@ def train_step(
     lr_factor: float,
     machine: Machine,
     group: Group = ALONE,
-    accepts: Callable[[Tensor], bool] = lambda _: True,
+    accepts: Callable[[Tensor, bool], bool] = lambda _measured, _overflowed: True,
 ) -> Tensor:
     """Take one step in which every target token of all micro-batches weighs the same.
 
@@ -41,7 +41,8 @@ def train_step(
         lr_factor: Share of the peak learning rate.
         machine: Device and arithmetic.
         group: The processes that take the step together.
-        accepts: Told what the step has measured before anything is updated; False leaves weights and moments alone.
+        accepts: Told before anything is updated what the step has measured, and whether a gradient overflowed at the
+            loss scale, which has been lowered for it; False leaves weights and moments alone.
 
     Returns:
         The values named in `MEASURED`, on the device, shape [5]; fetching them is the caller's synchronisation.
@@ -65,8 +66,9 @@ def train_step(
     group.add_up(optimizer.parameters, measured)
     optimizer.unscale(scaler)
     measured[4] = optimizer.clip()
-    if accepts(measured):
+    scale = scaler.get_scale()
+    scaler.update()
+    if accepts(measured, scaler.get_scale() < scale):
         optimizer.step(lr_factor)
     optimizer.drop_gradients()
-    scaler.update()
     return measured
