@@ -200,9 +200,14 @@ def retired(path: Path) -> Path:
 
 def _retire(path: Path) -> None:
     """Move a folder, if it is there, out of the way in one step: removing it takes many."""
-    if path.exists():
-        shutil.rmtree(retired(path), ignore_errors=True)
-        path.rename(retired(path))
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError:  # the disk does not tell of it, but may move it
+        pass
+    shutil.rmtree(retired(path), ignore_errors=True)
+    path.rename(retired(path))
 
 
 def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
