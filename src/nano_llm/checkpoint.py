@@ -34,9 +34,10 @@ from nano_llm.config.identity import to_plain
 from nano_llm.config.schema import Config
 from nano_llm.config.stored import from_plain
 from nano_llm.data.tokenizer import Tokenizer
-from nano_llm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
+from nano_llm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError, OutputError
 from nano_llm.files import (
     SEAL,
+    end_exchange,
     explained,
     is_as_sealed,
     put_in_place,
@@ -183,6 +184,20 @@ def metrics_if_whole(folder: Path) -> dict[str, Any] | None:
         return _load_json(whole / "metrics.json")
     except CheckpointError:
         return None
+
+
+def end_exchanges(checkpoints: Path) -> None:
+    """Clear what saves have left that were cut off; what is whole comes to its place.
+
+    Raises:
+        OutputError: It cannot be moved there.
+    """
+    for name in (BEST, LAST, PREVIOUS):
+        try:
+            end_exchange(checkpoints / name)
+        except OutputError:
+            # What cannot be looked at is told of, or gone back behind, where it is needed.
+            continue
 
 
 def remove(folder: Path) -> None:

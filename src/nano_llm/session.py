@@ -259,6 +259,7 @@ class Session:
         self._training = self._learner.training
         with explained_writes(self._checkpoints):
             self._checkpoints.mkdir(exist_ok=True)
+        checkpoint.end_exchanges(self._checkpoints)
         self._take_up()
         state = self._training.state
         folder.open_metrics(state.spent.steps, state.untold)
@@ -353,6 +354,7 @@ class Session:
 
     def on_save(self, state: State) -> None:
         """Keep everything that resuming needs."""
+        self._folder.sync_metrics()
         self._save(LAST, {"step": state.spent.steps}, self._learner.state(), PREVIOUS)
 
     def stop_reason(self) -> str | None:
