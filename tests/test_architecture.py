@@ -150,7 +150,6 @@ UNTESTED_ALONE = {
     "sweep/child.py": "in sweep/test_sweep",
     "sweep/hydra.py": "in sweep/test_sweep",
     "sweep/manifest.py": "in sweep/test_sweep",
-    "sweep/plan.py": "in sweep/test_sweep",
     "sweep/process.py": "in sweep/test_sweep",
     "training/state.py": "in test_session",
 }

@@ -1,15 +1,18 @@
 """Checkpoints rebuild a model from themselves, and say so when they cannot."""
 
+import copy
 import errno
 import hashlib
 import json
+import os
 import pickle
 import random
 import re
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import safetensors.torch
@@ -19,12 +22,20 @@ from hypothesis import strategies as st
 
 import odd_json
 from nano_llm import checkpoint
-from nano_llm.checkpoint import TrainingState
+from nano_llm.checkpoint import Checkpoint, TrainingState
 from nano_llm.config.compose import compose_config
+from nano_llm.config.schema import Config
+from nano_llm.data.prepare import PreparedData, prepare
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, DamagedCheckpointError
 from nano_llm.files import retired, sealed, sha256, write_json
+from nano_llm.learner import Learner
+from nano_llm.session import num_outcomes
+from nano_llm.training.group import ALONE
+from nano_llm.training.machine import find_machine
+from nano_llm.training.state import State
 from properties import examples
+from tiny_run import TINY_RUN
 
 WORDS = Tokenizer.of_words(["a", "dull", "film"], 64)
 
@@ -248,6 +259,33 @@ def test_without_a_whole_checkpoint_a_run_says_what_to_do(tmp_path: Path, num_ke
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_run_goes_on_from_the_one_before_where_the_disk_does_not_tell_of_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(tmp_path, 2)
+    intact = Path.stat
+
+    def fail(path: Path, **how: bool) -> os.stat_result:
+        if path == tmp_path / "last":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return intact(path, **how)
+
+    told: list[str] = []
+    with monkeypatch.context() as faulty:
+        faulty.setattr(Path, "stat", fail)
+        found = checkpoint.load_newest(tmp_path, told.append)
+    assert found is not None
+    assert found.metrics == {"step": 1}
+    assert "the disk reports a fault" in told[0]
+    assert checkpoint.load(tmp_path / "last").metrics == {"step": 1}
+
+
+def test_a_last_one_that_tells_no_step_is_refused(sound: dict[str, bytes], tmp_path: Path) -> None:
+    forged(tmp_path / "last", sound | {"metrics.json": b'{"step": "1"}'})
+    with pytest.raises(CheckpointError, match="tells no step"):
+        checkpoint.load_newest(tmp_path, pytest.fail)
+
+
 def test_a_last_one_of_a_newer_format_is_not_gone_back_behind(tmp_path: Path) -> None:
     keep(tmp_path, 2)
     write_json(tmp_path / "last/manifest.json", sealed({"format": 2, "sha256": {}}))
@@ -394,6 +432,133 @@ def test_a_forged_checkpoint_is_one_that_works_or_is_refused(
     assert loaded.tokenizer.decode(range(loaded.tokenizer.vocab_size), keep_special=True)
     assert len(loaded.tokenizer.bytes_V) == loaded.tokenizer.vocab_size
     assert isinstance(loaded.metrics, dict)
+
+
+# ------------------------------------------------------------------------------------------ training
+
+
+class OneStep:
+    """Hears the loop, and stops it after a step."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def on_step(self, state: State, metrics: dict[str, float], share: float) -> None: ...
+    def on_skip(self, state: State, why: str) -> None: ...
+    def on_validation(self, state: State, metrics: dict[str, float], is_best: bool) -> None: ...
+    def on_save(self, state: State) -> None: ...
+
+    def stop_reason(self) -> str | None:
+        self.asked += 1
+        return "done" if self.asked > 1 else None
+
+
+class Resumed(NamedTuple):
+    learner: Learner
+    config: Config
+    data: PreparedData
+    values: dict[str, Any]
+    tensors: bytes
+
+    def take_up(self, values: Any, tensors: dict[str, torch.Tensor]) -> None:
+        weights = self.learner.model.state_dict()
+        training = TrainingState(values, tensors)
+        self.learner.take_up(Checkpoint(self.config, self.data.tokenizer, weights, {}, training))
+
+
+@pytest.fixture(scope="module")
+def resumed(cache: Path) -> Resumed:
+    """A learner after three steps, with a row of figures pending, and its training state."""
+    config = compose_config([*TINY_RUN, "trainer.log_every=50"])
+    machine = find_machine(config.trainer)
+    data = prepare(config.data, config.protocol, num_outcomes(config), cache, lambda _: None)
+    learner = Learner(config, data, machine, ALONE, lambda: {config.protocol.selection.name: 1.0})
+    for _ in range(3):
+        learner.training.run(OneStep())
+    state = learner.state()
+    tensors = safetensors.torch.save(state.tensors)
+    return Resumed(learner, config, data, json.loads(json.dumps(state.values)), tensors)
+
+
+@given(data=st.data())
+@settings(max_examples=examples(60))
+def test_a_forged_training_state_is_one_that_a_run_goes_on_from_or_is_refused(
+    data: st.DataObject, resumed: Resumed
+) -> None:
+    values, tensors = resumed.values, safetensors.torch.load(resumed.tensors)
+    if data.draw(st.booleans()):
+        values = data.draw(odd_json.changed(values))
+    else:
+        name = data.draw(st.sampled_from(sorted(tensors)))
+        tensor = tensors.pop(name)
+        others = {
+            "same": tensor,
+            "other shape": tensor[..., :-1] if tensor.ndim else tensor[None],
+            "other type": tensor.bool(),
+            "complex": tensor.to(torch.complex64),
+        }
+        changed = others.get(data.draw(st.sampled_from(["gone", *others])))
+        if changed is not None:
+            names = [name, f"model.{name}", f"{name}.", "optimizer.0", "random.x"]
+            tensors[data.draw(st.sampled_from(names))] = changed
+    try:
+        resumed.take_up(values, tensors)
+    except CheckpointError:
+        return
+    resumed.learner.training.run(OneStep())
+    resumed.learner.state()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda values: values["loop"].update(later=1), "later in its loop is missing or unknown"),
+        (lambda values: values["loop"]["spent"].update(later=1), r"later in its loop\.spent is missing or unknown"),
+        (lambda values: values["loop"]["pending"][0].pop("ce"), r"ce in its loop\.pending\[0\] is missing"),
+        (lambda values: values["loop"].update(epoch="1"), r"loop\.epoch is '1'; expected"),
+        (lambda values: values["loop"].update(epoch=-1), "is at"),
+        (lambda values: values["loop"].update(position=10**6), "stands at window 1000000 of"),
+        (lambda values: values.pop("loop"), r"training\.json has scaler; expected loop, scaler"),
+        (lambda values: values.update(loop=[]), r"Its loop is \[\]"),
+        (lambda values: values.update(scaler={"scale": 1.0}), "Its scaler is"),
+    ],
+)
+def test_a_position_of_another_kind_is_refused(change: Callable[[Any], Any], complaint: str, resumed: Resumed) -> None:
+    values = copy.deepcopy(resumed.values)
+    change(values)
+    with pytest.raises(CheckpointError, match=complaint):
+        resumed.take_up(values, safetensors.torch.load(resumed.tensors))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda tensors: [tensors.pop(n) for n in [*tensors] if n.startswith("optimizer.")], "moments are missing"),
+        (lambda tensors: [tensors.pop(n) for n in [*tensors] if n.startswith("optimizer.1")], "one of the optimizers"),
+        (lambda tensors: tensors.pop("optimizer.0.0.exp_avg"), r"optimizer's 0\.0\.exp_avg is missing"),
+        (lambda tensors: tensors.update({"optimizer.0.0.exp_avg": torch.ones(3)}), r"of the shape \(3,\)"),
+        (lambda tensors: tensors.update({"optimizer.0.99.exp_avg": torch.ones(3)}), r"no place for 0\.99\.exp_avg"),
+        (lambda tensors: tensors.update({"model.x": torch.ones(3)}), r"no place for model\.x"),
+        (lambda tensors: tensors.update({"objective.x": torch.ones(3)}), "does not fit this run"),
+        (lambda tensors: tensors.update({"random.cpu": torch.ones(3)}), "cannot be restored"),
+        (lambda tensors: tensors.pop("random.cpu"), "random state is missing"),
+    ],
+)
+def test_tensors_of_another_training_are_refused(
+    change: Callable[[Any], Any], complaint: str, resumed: Resumed
+) -> None:
+    tensors = safetensors.torch.load(resumed.tensors)
+    change(tensors)
+    with pytest.raises(CheckpointError, match=complaint):
+        resumed.take_up(resumed.values, tensors)
+
+
+def test_a_training_state_from_before_steps_were_skipped_is_gone_on_from(resumed: Resumed) -> None:
+    values = copy.deepcopy(resumed.values)
+    for name in ("num_skipped", "skipped_in_a_row", "recent_norms"):
+        del values["loop"][name]
+    resumed.take_up(values, safetensors.torch.load(resumed.tensors))
+    assert resumed.learner.training.state.to_json() == resumed.values["loop"]
 
 
 @given(data=st.data())

@@ -159,6 +159,27 @@ def test_the_spare_checkpoint_is_given_up_before_the_run_is(
         assert re.search("`previous` was removed to make room for `(best|last)`", (folder / "run.log").read_text())
 
 
+def test_a_spare_that_a_kill_has_left_aside_is_given_up_too(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(*SHORT, outputs="undisturbed")
+    saves, refused = checkpoint.save, []
+
+    def save(folder: Path, **given: Any) -> None:
+        left = folder.with_name(".previous.old")
+        if not refused and folder.with_name("previous").exists():
+            folder.with_name("previous").rename(left)
+        if left.exists():
+            refused.append(folder)
+            raise FullDiskError("Cannot write it: the disk is full.")
+        saves(folder, **given)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    run(*SHORT)
+    assert len(refused) == 1
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), only_run(tmp_path / "outputs"))
+
+
 def test_a_spare_checkpoint_is_not_given_up_for_a_damaged_last(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,42 @@ def test_what_a_living_writer_has_begun_is_left_alone_until_it_is_in_its_place(t
     assert names(tmp_path) == ["a.txt"]
 
 
+def test_a_link_planted_in_the_place_of_a_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / ".a.json.tmp").symlink_to(tmp_path / "victim")
+    with pytest.raises(OutputError, match=r"\.a\.json\.tmp: it was left there by somebody else; remove it"):
+        write_json(tmp_path / "a.json", 1)
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_a_new_file_has_the_rights_that_the_user_gives_new_files(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("write", ["file", "folder"])
+def test_a_name_is_on_disk_when_writing_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    real, synced = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            synced.append((os.fstat(descriptor).st_ino, names(tmp_path)))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if write == "file":
+        write_text(tmp_path / "a", "new")
+    else:
+        with replaced_folder(tmp_path / "a"):
+            pass
+    assert synced == [(tmp_path.stat().st_ino, ["a"])]
+
+
 def test_json_refuses_what_json_cannot_say(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", float("nan"))
@@ -193,6 +229,15 @@ def test_a_growing_file_gets_whole_lines_at_once(tmp_path: Path) -> None:
     with GrowingFile(path) as file:
         file.add("one", "two")
         assert path.read_text() == "old\none\ntwo\n"
+
+
+def test_a_line_that_a_kill_has_torn_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("whole\nto")
+    for line in ("one", "two"):
+        with GrowingFile(path) as file:
+            file.add(line)
+    assert path.read_text() == "whole\nto\none\ntwo\n"
 
 
 def test_a_growing_file_that_was_deleted_is_told(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
-from nano_llm.errors import DamagedCheckpointError, DataError, DivergedError, OutputError
+from nano_llm.errors import CheckpointError, DamagedCheckpointError, DataError, DivergedError, OutputError
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.session import Session, num_outcomes, run_session
 from nano_llm.tracking.run_folder import RunFolder
@@ -435,6 +435,119 @@ def test_a_damaged_last_checkpoint_is_told_and_the_one_before_gives_the_same_run
     assert re.search(rf"last is damaged: {re.escape(damaged)}.*goes on from \S+previous, after step {step}", log)
     # A finished run has no use for it.
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best", "last"]
+
+
+def cut_after_second_best(run: Run, monkeypatch: pytest.MonkeyPatch, **places: str) -> None:
+    """Kill a run when the best checkpoint of step 10 is on disk, and the last one is of step 9."""
+    validates = Session.on_validation
+
+    def kill(self: Session, state: Any, figures: Any, is_best: bool) -> None:
+        validates(self, state, figures, is_best)
+        if state.spent.steps == 10:
+            assert is_best
+            raise Killed
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(Session, "on_validation", kill)
+        with pytest.raises(Killed):
+            run("trainer.checkpoint_minutes=0", **places)
+
+
+def test_a_best_checkpoint_that_is_not_come_by_again_gives_way(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on devices that do not repeat steps exactly: here the steps after the cut are worth less than before it."""
+    cut_after_second_best(run, monkeypatch)
+    folder = only_run(tmp_path / "outputs")
+    assert checkpoint.load(folder / "checkpoints/best").metrics["step"] == 10
+    validate = Session._validate
+    monkeypatch.setattr(Session, "_validate", lambda self: {n: v + 9 for n, v in validate(self).items()})
+    summary = run()
+    assert summary is not None
+    best = checkpoint.load(folder / "checkpoints/best").metrics
+    (row,) = (row for row in metrics(folder) if row["split"] == "validation" and row["step"] == best["step"])
+    assert best["validation"] == {name: row[name] for name in best["validation"]}
+    assert summary["metrics"]["val_ce"] == row["val_ce"]
+    assert "`best` is of step 10, which is to be taken again" in (folder / "run.log").read_text()
+
+
+def test_a_best_checkpoint_that_is_come_by_again_is_the_same(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(outputs="undisturbed")
+    cut_after_second_best(run, monkeypatch, outputs="cut")
+    run(outputs="cut")
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), only_run(tmp_path / "cut"))
+    states = [checkpoint.load(only_run(tmp_path / name) / "checkpoints/last") for name in ("undisturbed", "cut")]
+    one, other = (state.training.values["loop"] for state in states if state.training is not None)
+    assert (one["best_value"], one["num_worse"]) == (other["best_value"], other["num_worse"])
+
+
+@pytest.mark.parametrize("other", ["optimizer.lr=0.002", "seed=1", "model=vanilla", "data.num_train=61"])
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    run("trainer.session_minutes=1e-9")
+    run("trainer.session_minutes=1e-9", other, outputs="other")
+    own, strange = (only_run(tmp_path / name) / "checkpoints/last" for name in ("outputs", "other"))
+    own.rename(tmp_path / "kept")
+    shutil.copytree(strange, own)
+    with pytest.raises(CheckpointError, match=r"cannot go on from \S+/last. It was saved by another run: .*delete"):
+        run()
+    shutil.rmtree(own)
+    (tmp_path / "kept").rename(own)
+    assert run() is not None
+
+
+@pytest.mark.parametrize("told", [{}, {"step": 5}, {"step": 5, "validation": {"val_ce": 1.0}}, {"validation": []}])
+def test_a_best_checkpoint_that_tells_no_validation_is_refused(
+    run: Run, tmp_path: Path, told: dict[str, object]
+) -> None:
+    run()
+    folder = only_run(tmp_path / "outputs")
+    best = checkpoint.load(folder / "checkpoints/best")
+    checkpoint.save(
+        folder / "checkpoints/best", config=best.config, tokenizer=best.tokenizer, model=best.model(), metrics=told
+    )
+    (folder / "summary.json").unlink()
+    with pytest.raises(CheckpointError, match=r"metrics\.json of `best` does not tell the step and the figures"):
+        run()
+
+
+def test_what_a_kill_in_an_exchange_has_left_is_cleared_by_the_next_session(run: Run, tmp_path: Path) -> None:
+    run("trainer.session_minutes=1e-9")
+    checkpoints = only_run(tmp_path / "outputs") / "checkpoints"
+    for name in (".best.new", ".last.new", ".last.old"):
+        (checkpoints / name).mkdir()
+    (checkpoints / "best").mkdir()
+    (checkpoints / "best").rename(checkpoints / ".best.old")
+    run("trainer.session_minutes=1e-9")
+    # The only one of its name comes to its place again, whatever it is worth.
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["best", "last", "previous"]
+
+
+def test_rows_are_on_disk_before_a_checkpoint_after_them(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, saves = os.fsync, Session._save
+    synced: list[tuple[int, int]] = []
+    unsynced: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        synced.append((os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
+
+    def save(self: Session, name: str, *given: Any) -> None:
+        path = only_run(tmp_path / "outputs") / "metrics.jsonl"
+        if name == "last" and (path.stat().st_ino, path.stat().st_size) not in synced:
+            unsynced.append(path.stat().st_size)
+        saves(self, name, *given)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Session, "_save", save)
+    run("trainer.checkpoint_minutes=0", "trainer.log_every=1")
+    assert synced
+    assert not unsynced
 
 
 def test_a_damaged_checkpoint_is_refused_not_restarted_from(

@@ -17,6 +17,7 @@ the spare than the run. A finished run keeps two.
 """
 
 import json
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,9 +34,10 @@ from nano_llm.config.identity import to_plain
 from nano_llm.config.schema import Config
 from nano_llm.config.stored import from_plain
 from nano_llm.data.tokenizer import Tokenizer
-from nano_llm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
+from nano_llm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError, OutputError
 from nano_llm.files import (
     SEAL,
+    end_exchange,
     explained,
     is_as_sealed,
     put_in_place,
@@ -153,15 +155,14 @@ def load_newest(checkpoints: Path, say: Callable[[str], None]) -> Checkpoint | N
         DamagedCheckpointError: Neither is whole.
     """
     last, previous = checkpoints / LAST, checkpoints / PREVIOUS
-    if exists(last):
-        try:
+    try:
+        if exists(last):
             return _demand_training(_read(present(last)), last)
-        except DamagedCheckpointError as error:
-            wrong = str(error)
-    elif exists(previous):
         wrong = f"There is no checkpoint {last}: a save was cut off, or somebody has removed it."
-    else:
-        return None
+        if not exists(previous):
+            return None
+    except DamagedCheckpointError as error:
+        wrong = str(error)
     start_again = f"Restore one of them from a copy, or delete {checkpoints} to start again from step 0."
     if not exists(previous):
         raise DamagedCheckpointError(f"{wrong} No earlier one was kept. {start_again}")
@@ -176,11 +177,33 @@ def load_newest(checkpoints: Path, say: Callable[[str], None]) -> Checkpoint | N
 
 
 def metrics_if_whole(folder: Path) -> dict[str, Any] | None:
-    """Return step and figures of a checkpoint; None for one that is missing or not whole."""
+    """Return step and figures of a checkpoint; None for one that is missing or not as it was written."""
     try:
-        return _read(present(folder)).metrics
+        whole = present(folder)
+        _verify(whole)
+        return _load_json(whole / "metrics.json")
     except CheckpointError:
         return None
+
+
+def end_exchanges(checkpoints: Path) -> None:
+    """Clear what saves have left that were cut off; what is whole comes to its place.
+
+    Raises:
+        OutputError: It cannot be moved there.
+    """
+    for name in (BEST, LAST, PREVIOUS):
+        try:
+            end_exchange(checkpoints / name)
+        except OutputError:
+            # What cannot be looked at is told of, or gone back behind, where it is needed.
+            continue
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint, and what an exchange that was cut off has left of it."""
+    for path in (folder, retired(folder)):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def exists(folder: Path) -> bool:
@@ -329,6 +352,8 @@ def _damaged(folder: Path) -> str:
 def _demand_training(found: Checkpoint, folder: Path) -> Checkpoint:
     if found.training is None:
         raise CheckpointError(f"The checkpoint {folder} holds no training state; delete it to start anew.")
+    if type(found.metrics.get("step")) is not int:
+        raise CheckpointError(f"The metrics.json of the checkpoint {folder} tells no step; delete it to start anew.")
     return found
 
 
@@ -376,9 +401,18 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
-    """Restore `random_state`; a state of a device that is not in use now is ignored."""
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
-    elif device.type == "mps" and "mps" in states:
-        torch.mps.set_rng_state(states["mps"])
+    """Restore `random_state`; a state of a device that is not in use now is ignored.
+
+    Raises:
+        CheckpointError: A state is missing, or none that the generator can be in.
+    """
+    if "cpu" not in states:
+        raise CheckpointError("The state of the random generator is missing.")
+    try:
+        torch.set_rng_state(states["cpu"])
+        if device.type == "cuda" and "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], device)
+        elif device.type == "mps" and "mps" in states:
+            torch.mps.set_rng_state(states["mps"])
+    except (RuntimeError, TypeError) as error:  # torch's words for another size, type or content
+        raise CheckpointError(f"The state of the random generator cannot be restored: {error}.") from error

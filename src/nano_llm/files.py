@@ -77,7 +77,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     with explained_writes(path):
         while True:
-            with temporary.open("ab") as file:
+            with os.fdopen(_open_temporary(temporary), "ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if not is_at(file.fileno(), temporary):  # its last holder has just put it in its place
                     continue
@@ -87,10 +87,41 @@ def write_bytes(path: Path, content: bytes) -> None:
                     file.flush()
                     os.fsync(file.fileno())
                     temporary.replace(path)
+                    _sync_folder(path.parent)
                 finally:
                     if is_at(file.fileno(), temporary):
                         temporary.unlink()
             return
+
+
+def _open_temporary(path: Path) -> int:
+    """Open a temporary file to add to it, but none that somebody has planted or left who is not the one who writes.
+
+    Raises:
+        OutputError: There is one.
+    """
+    try:
+        # Else a link of this name would lead the writing anywhere.
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EACCES, errno.EPERM, errno.EISDIR) and os.path.lexists(path):
+            raise OutputError(f"Cannot write {path}: it was left there by somebody else; remove it.") from error
+        raise
+
+
+def _sync_folder(path: Path) -> None:
+    """Wait until the disk knows the names in a folder: they outlive a loss of power as the files do."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # one may write in a folder that one may not list
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that have no such thing
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def is_at(descriptor: int, path: Path) -> bool:
@@ -110,7 +141,7 @@ class GrowingFile:
     """A text file that lines are added to, each handed to the operating system at once; use as a context."""
 
     def __init__(self, path: Path, errors: str = "strict") -> None:
-        """Open the file, or create it.
+        """Open the file, or create it; where a kill has cut its last line, the next one begins below it.
 
         Args:
             path: Of the file, in a folder that exists.
@@ -122,6 +153,8 @@ class GrowingFile:
         self._path = path
         with explained_writes(path):
             self._file = path.open("a", encoding="utf-8", errors=errors)
+            if _is_torn(path):
+                self._file.write("\n")
 
     def __enter__(self) -> "GrowingFile":
         return self
@@ -148,6 +181,24 @@ class GrowingFile:
             self._file.writelines(f"{line}\n" for line in lines)
             self._file.flush()
 
+    def sync(self) -> None:
+        """Wait until the disk has all lines.
+
+        Raises:
+            OutputError: It does not take them.
+        """
+        with explained_writes(self._path):
+            os.fsync(self._file.fileno())
+
+
+def _is_torn(path: Path) -> bool:
+    """Tell whether a file has content that does not end with its line."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
 
 @contextlib.contextmanager
 def replaced_folder(path: Path, spare: Path | None = None) -> Iterator[Path]:
@@ -163,7 +214,7 @@ def replaced_folder(path: Path, spare: Path | None = None) -> Iterator[Path]:
     Raises:
         OutputError: Anything in the block or the exchange could not be written.
     """
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = _unfinished(path)
     with explained_writes(path):
         shutil.rmtree(temporary, ignore_errors=True)
         # Its parent is not made here: where that has vanished, so has all that belongs beside this folder.
@@ -175,6 +226,7 @@ def replaced_folder(path: Path, spare: Path | None = None) -> Iterator[Path]:
                 if spare is not None:
                     path.rename(spare)
             temporary.rename(path)
+            _sync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         for folder in (path, spare or path):
@@ -190,7 +242,26 @@ def put_in_place(source: Path, path: Path) -> None:
     with explained_writes(path):
         _retire(path)
         source.rename(path)
+        _sync_folder(path.parent)
         shutil.rmtree(retired(path), ignore_errors=True)
+
+
+def end_exchange(path: Path) -> None:
+    """Clear what exchanges of a folder have left that were cut off; the newest whole folder comes to its place.
+
+    Raises:
+        OutputError: It cannot be moved there.
+    """
+    with explained_writes(path):
+        shutil.rmtree(_unfinished(path), ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(retired(path), ignore_errors=True)
+        elif retired(path).exists():
+            retired(path).rename(path)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def retired(path: Path) -> Path:
@@ -200,9 +271,14 @@ def retired(path: Path) -> Path:
 
 def _retire(path: Path) -> None:
     """Move a folder, if it is there, out of the way in one step: removing it takes many."""
-    if path.exists():
-        shutil.rmtree(retired(path), ignore_errors=True)
-        path.rename(retired(path))
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError:  # the disk does not tell of it, but may move it
+        pass
+    shutil.rmtree(retired(path), ignore_errors=True)
+    path.rename(retired(path))
 
 
 def sealed(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,16 @@ from nano_llm.config.schema import Config
 from nano_llm.data.build import PAIRS
 from nano_llm.data.prepare import PreparedData
 from nano_llm.data.windows import Windows
-from nano_llm.errors import DataError
+from nano_llm.errors import CheckpointError, DataError
 from nano_llm.model.accounting import forward_flops_per_token
 from nano_llm.objective import Objective
 from nano_llm.training.group import Group
 from nano_llm.training.loop import Metrics, Training
 from nano_llm.training.machine import Machine
 from nano_llm.training.state import State
+
+_PREFIXES = ("objective.", "optimizer.", "random.")
+"""Of the tensors that `Learner.state` adds to the weights."""
 
 
 class Learner:
@@ -59,24 +62,38 @@ class Learner:
             group=group,
         )
 
-    def take_up(self, stored: Checkpoint | None) -> None:
-        """Go on from a checkpoint that rank 0 has read; None there: from the beginning."""
+    def take_up(self, stored: Checkpoint | None, best_step: int | None = None) -> None:
+        """Go on from a checkpoint that rank 0 has read; None there: from the beginning.
+
+        Args:
+            stored: With training state.
+            best_step: Of the best checkpoint on disk; None: there is none. What rank 0 gives counts.
+
+        Raises:
+            CheckpointError: Its training state is not one of this run.
+        """
         rank = self._group.place.rank
         tensors: dict[str, torch.Tensor] = {}
         training = None if stored is None else stored.training
-        values = self._group.told(lambda: None if training is None else training.values)
+        values, kept_step = self._group.told(lambda: (None if training is None else training.values, best_step))
         if values is not None:
             if stored is not None and training is not None:
+                if strange := [name for name in training.tensors if not name.startswith(_PREFIXES)]:
+                    raise CheckpointError(f"Its training state has no place for {strange[0]:.80}.")
                 tensors = _prefixed("model.", stored.weights) | training.tensors
             tensors = self._group.handed_out(tensors)
-            self.model.load_state_dict(_without_prefix("model.", tensors))
-            self.objective.load_state_dict(_without_prefix("objective.", tensors))
+            _load(self.model, _without_prefix("model.", tensors))
+            _load(self.objective, _without_prefix("objective.", tensors))
             self.training.restore(values, _without_prefix("optimizer.", tensors))
+            if kept_step is not None:
+                self.training.state.forget_best_after(kept_step)
         if random := _without_prefix(_random_prefix(rank), tensors):
             checkpoint.set_random_state(random, self._machine.device)
         elif rank:
             # The generator of rank 0 goes on as that of a single process would; each other rank has one of its own.
             torch.manual_seed(_derived_seed(self._config.seed, rank, self.training.state.spent.steps))
+        elif values is not None:
+            raise CheckpointError("Its random state is missing.")
 
     def state(self) -> TrainingState:
         """Return everything that resuming needs; all processes ask for it, and rank 0 gets it whole."""
@@ -136,6 +153,13 @@ def _pairs(config: Config, data: PreparedData, objective: Objective) -> Windows 
             "none. Set data.num_pairs above 0 (data=imdb needs data.cad too), or take another kind."
         )
     return data.windows[PAIRS]
+
+
+def _load(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:  # torch's word for names and shapes that do not fit
+        raise CheckpointError(f"It does not fit this run: {error}.") from error
 
 
 def _random_prefix(rank: int) -> str:

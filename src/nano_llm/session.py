@@ -21,8 +21,10 @@ from nano_llm.assessment import assess
 from nano_llm.checkpoint import BEST, LAST, PREVIOUS, TrainingState
 from nano_llm.config.identity import arm_id, to_plain
 from nano_llm.config.schema import Config, Suite, TwoOutcomeConfig
+from nano_llm.data.identity import shaping_settings
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
-from nano_llm.errors import ConfigError, DamagedCheckpointError, DivergedError, FullDiskError, NanoLLMError
+from nano_llm.data.template import Template
+from nano_llm.errors import CheckpointError, ConfigError, DivergedError, FullDiskError, NanoLLMError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
 from nano_llm.files import explained, explained_writes
@@ -288,6 +290,7 @@ class Session:
         self._training = self._learner.training
         with explained_writes(self._checkpoints):
             self._checkpoints.mkdir(exist_ok=True)
+        checkpoint.end_exchanges(self._checkpoints)
         self._take_up()
         state = self._training.state
         folder.open_metrics(state.spent.steps, state.untold)
@@ -311,9 +314,9 @@ class Session:
 
     def finish(self) -> Summary:
         """Score the best checkpoint once on what selected nothing, and sum up."""
-        best = self._load_best()
+        best, validated = self._load_best()
         model = best.model().to(self._machine.device)
-        figures: dict[str, Any] = {"train_ce": self._training.state.train_ce, **best.metrics["validation"]}
+        figures: dict[str, Any] = {"train_ce": self._training.state.train_ce, **validated}
         trainer = self._config.trainer
         if COVERING in self._data.windows:
             figures["val_bpb"] = self._score(model, COVERING, trainer.eval_reviews).bits_per_byte
@@ -327,16 +330,23 @@ class Session:
         # What follows is either done or not: it must not be told as stopped half-way.
         self._interruption.settle()
         # Of no more use: what is finished is not gone on with.
-        shutil.rmtree(self._checkpoints / PREVIOUS, ignore_errors=True)
+        checkpoint.remove(self._checkpoints / PREVIOUS)
         self._folder.finish(summary)
         self._folder.say("\n".join(summary_lines(summary, self._folder.path)))
         return summary
 
-    def _load_best(self) -> checkpoint.Checkpoint:
+    def _load_best(self) -> tuple[checkpoint.Checkpoint, Metrics]:
+        """Return the best checkpoint and its figures of validation.
+
+        Raises:
+            CheckpointError: It is damaged, or not one of this run.
+        """
         try:
-            return checkpoint.load(self._checkpoints / BEST)
-        except DamagedCheckpointError as error:
-            raise DamagedCheckpointError(
+            best = checkpoint.load(self._checkpoints / BEST)
+            self._demand_own(best)
+            return best, _validation_figures(best)
+        except CheckpointError as error:
+            raise type(error)(
                 f"{error} The run's figures are those of `{BEST}`: to train it again from step 0, delete "
                 f"{self._checkpoints}."
             ) from error
@@ -377,6 +387,7 @@ class Session:
 
     def on_save(self, state: State) -> None:
         """Keep everything that resuming needs."""
+        self._folder.sync_metrics()
         self._save(LAST, {"step": state.spent.steps}, self._learner.state(), PREVIOUS)
 
     def stop_reason(self) -> str | None:
@@ -397,14 +408,47 @@ class Session:
     def _take_up(self) -> None:
         """Go on from the newest checkpoint that is whole; where none was saved, begin, and say so if it is again."""
         loaded = checkpoint.load_newest(self._checkpoints, self._folder.say)
-        self._learner.take_up(loaded)
+        best_step = None if loaded is None else self._best_step()
+        try:
+            if loaded is not None:
+                self._demand_own(loaded)
+            self._learner.take_up(loaded, best_step)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"The run cannot go on from {self._checkpoints / LAST}. {error} Restore it from a copy, or delete "
+                f"{self._checkpoints} to start again from step 0."
+            ) from error
         if loaded is None:
             if (step := self._folder.logged_step()) is not None:
                 self._folder.say(
                     f"No checkpoint was saved, or it was removed: starting at step 0, not after step {step}"
                 )
             return
-        self._folder.say(f"Resuming after step {self._training.state.spent.steps}")
+        state = self._training.state
+        self._folder.say(f"Resuming after step {state.spent.steps}")
+        if best_step is not None and best_step > state.evaluated_step:
+            self._folder.say(
+                f"The checkpoint `{BEST}` is of step {best_step}, which is to be taken again: the next validation "
+                "replaces it."
+            )
+
+    def _best_step(self) -> int | None:
+        step = (checkpoint.metrics_if_whole(self._checkpoints / BEST) or {}).get("step")
+        return step if type(step) is int else None
+
+    def _demand_own(self, found: checkpoint.Checkpoint) -> None:
+        """Make sure that a checkpoint in this run's folder was saved by this run.
+
+        Raises:
+            CheckpointError: Its settings, its data's or its tokenizer are others.
+        """
+        if _naming(found.config) != _naming(self._config) or (
+            found.tokenizer.to_json() != self._data.tokenizer.to_json()
+        ):
+            raise CheckpointError(
+                f"It was saved by another run: {found.config.name}, seed {found.config.seed}, with other settings, "
+                "data or tokenizer than this one."
+            )
 
     def _validate(self) -> Metrics:
         scored = self._score(self._model, "validation", self._config.trainer.eval_reviews)
@@ -417,7 +461,7 @@ class Session:
     def _last_good_state(self) -> str:
         for folder in (self._checkpoints / LAST, self._checkpoints / PREVIOUS):
             if (metrics := checkpoint.metrics_if_whole(folder)) is not None:
-                return f"The last good state is {folder}, after step {metrics['step']}."
+                return f"The last good state is {folder}, after step {metrics.get('step', '?')}."
         return "No checkpoint had been saved yet."
 
     def _score(self, model: LanguageModel, split: str, num_reviews: int | None) -> Likelihood:
@@ -463,9 +507,9 @@ class Session:
     def _give_up_spare(self) -> bool:
         """Remove `previous`, where `last` is whole without it; tell whether there is more space now."""
         previous = self._checkpoints / PREVIOUS
-        if not previous.is_dir() or checkpoint.metrics_if_whole(self._checkpoints / LAST) is None:
+        if not checkpoint.exists(previous) or checkpoint.metrics_if_whole(self._checkpoints / LAST) is None:
             return False
-        shutil.rmtree(previous, ignore_errors=True)
+        checkpoint.remove(previous)
         return True
 
     def _position(self) -> dict[str, Any]:
@@ -496,6 +540,26 @@ class Session:
             "device": self._machine.name,
             "num_processes": self._group.place.size,
         }
+
+
+def _naming(config: Config) -> tuple[str, int, dict[str, Any]]:
+    """Return what tells runs apart, the content of a local corpus aside."""
+    template = Template.of(config.data, num_outcomes(config))
+    return arm_id(config, ""), config.seed, shaping_settings(config.data, config.protocol, template)
+
+
+def _validation_figures(best: checkpoint.Checkpoint) -> Metrics:
+    """Return the figures of the validation that made a checkpoint the best one.
+
+    Raises:
+        CheckpointError: It does not tell them, or its step.
+    """
+    step, figures = best.metrics.get("step"), best.metrics.get("validation")
+    if type(step) is not int or not isinstance(figures, dict) or best.config.protocol.selection.name not in figures:
+        raise CheckpointError(f"The metrics.json of `{BEST}` does not tell the step and the figures of a validation.")
+    if wrong := [name for name, value in figures.items() if type(value) not in (int, float)]:
+        raise CheckpointError(f"The metrics.json of `{BEST}` has no number for {wrong[0]:.80}.")
+    return figures
 
 
 def summary_lines(summary: Summary, path: Path) -> list[str]:

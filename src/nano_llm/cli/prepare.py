@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nano_llm.config.compose import compose_config
 from nano_llm.errors import OutputError
-from nano_llm.files import explained_writes
+from nano_llm.files import replaced_folder
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,14 +46,8 @@ def _copy(source: Path, target: Path) -> Path:
         if _is_copy(target, source):
             return target
         raise OutputError(f"{target} exists already; name a new folder for the prepared data.")
-    temporary = target.with_name(f".{target.name}.copying")
-    with explained_writes(target):
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            shutil.copytree(source, temporary)
-            temporary.rename(target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with replaced_folder(target) as new:
+        shutil.copytree(source, new, dirs_exist_ok=True)
     return target
 
 

@@ -172,9 +172,10 @@ def _locked(partial: Path, log: Callable[[str], None]) -> Iterator[Path]:
     with explained_writes(partial):
         stream = _lock(partial, log)
     try:
-        for leftover in partial.iterdir():
-            if leftover.name != _LOCK:
-                leftover.unlink()
+        with explained_writes(partial):
+            for leftover in partial.iterdir():
+                if leftover.name != _LOCK:
+                    leftover.unlink()
         yield partial
     finally:
         if is_at(stream, partial / _LOCK):

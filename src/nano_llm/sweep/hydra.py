@@ -22,11 +22,10 @@ from nano_llm.config.plugins import JOBLIB
 from nano_llm.config.schema import Command
 from nano_llm.config.strict import convert
 from nano_llm.errors import ConfigError, NanoLLMError
-from nano_llm.session import finished_summary
 from nano_llm.sweep.cell import Cell, thaw
 from nano_llm.sweep.expand import Compose
 from nano_llm.sweep.manifest import add_cells
-from nano_llm.sweep.plan import Plan, make_plan
+from nano_llm.sweep.plan import Plan, make_plan, result_of
 from nano_llm.sweep.pool import Pool, slots, visible_gpus
 from nano_llm.sweep.sweep import (
     FailedCellsError,
@@ -204,7 +203,7 @@ def _job_return(plan: Plan | ConfigError, overrides: Sequence[str]) -> JobReturn
     objective = plan.settings.objective
     values = []
     for cell in plan.cells:
-        figures = (finished_summary(cell.id, cell.path) or {}).get("metrics", {})
+        figures = (result_of(cell) or {}).get("metrics", {})
         value = figures.get(objective)
         if value is None or not math.isfinite(value):
             status = read_status(cell.path)

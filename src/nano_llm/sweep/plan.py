@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nano_llm import checkpoint
 from nano_llm.config.schema import SweepConfig
-from nano_llm.errors import ConfigError
-from nano_llm.session import finished_summary, starts_anew
+from nano_llm.errors import CheckpointError, ConfigError
+from nano_llm.session import Summary, finished_summary, starts_anew
 from nano_llm.sweep.cell import Cell
 from nano_llm.sweep.expand import Compose, expand
 
@@ -67,10 +67,24 @@ def work_of(cell: Cell) -> Work:
     """Judge from a cell's folder what it still needs."""
     if is_finished(cell):
         return Work.reused
-    can_resume = checkpoint.can_resume(cell.path / "checkpoints") and not starts_anew(cell.path)
+    try:
+        can_resume = checkpoint.can_resume(cell.path / "checkpoints") and not starts_anew(cell.path)
+    except CheckpointError:  # as the cell will tell itself
+        can_resume = True
     return Work.resumed if can_resume else Work.computed
 
 
 def is_finished(cell: Cell) -> bool:
     """Tell whether a cell's results are there and are its own."""
-    return finished_summary(cell.id, cell.path) is not None
+    return result_of(cell) is not None
+
+
+def result_of(cell: Cell) -> Summary | None:
+    """Return the summary of a cell that is finished; None too where its folder cannot be looked into.
+
+    The cell itself then fails with the reason, and the others go on.
+    """
+    try:
+        return finished_summary(cell.id, cell.path)
+    except CheckpointError:
+        return None

@@ -149,6 +149,11 @@ class RunFolder:
         assert self._metrics is not None, "open_metrics comes first"
         self._metrics.add(json.dumps(row, allow_nan=False))
 
+    def sync_metrics(self) -> None:
+        """Wait until the disk has all rows: those before a checkpoint are not written again."""
+        assert self._metrics is not None, "open_metrics comes first"
+        self._metrics.sync()
+
     def say(self, text: str) -> None:
         """Tell the user and run.log."""
         self.log(text)

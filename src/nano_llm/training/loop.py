@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nano_llm.config.schema import Config
 from nano_llm.data.batches import Batch, Cursor, batches
 from nano_llm.data.windows import Windows
-from nano_llm.errors import DivergedError
+from nano_llm.errors import CheckpointError, DivergedError
 from nano_llm.interruption import Interrupted
 from nano_llm.objective import Objective
 from nano_llm.training.budget import budget_share, budget_shares
@@ -335,7 +335,27 @@ class Training:
         return values, self.optimizer.tensors()
 
     def restore(self, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Take up what `snapshot` returned."""
-        self.state = State.from_json(values["loop"])
-        self.scaler.load_state_dict(values["scaler"])
+        """Take up what `snapshot` returned.
+
+        Raises:
+            CheckpointError: It was returned in the training of something else, or by another version.
+        """
+        own = {"loop", "scaler"}
+        if values.keys() != own:
+            raise CheckpointError(f"Its training.json has {', '.join(values):.200}; expected {', '.join(sorted(own))}.")
+        state, scaler = State.from_json(values["loop"]), values["scaler"]
+        if state.position >= len(self._windows):
+            raise CheckpointError(f"It stands at window {state.position} of {len(self._windows)}.")
+        expected = self.scaler.state_dict()
+        if not isinstance(scaler, dict) or scaler.keys() != expected.keys() or not all(map(_is_scale, scaler.values())):
+            raise CheckpointError(f"Its scaler is {scaler!r:.200}; expected numbers such as {expected}.")
+        if not tensors and state.spent.steps > state.num_skipped:
+            raise CheckpointError(f"The optimizer's moments are missing, after {state.spent.steps} steps.")
+        self.state = state
+        self.scaler.load_state_dict(scaler)
         self.optimizer.load_tensors(tensors)
+
+
+def _is_scale(value: object) -> bool:
+    """Tell whether a stored value may be one of the scaler's: a scale, a factor, a count."""
+    return isinstance(value, int | float) and 0 <= value < 1 << 64

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nano_llm.config.schema import Decay, MuonConfig, OptimizerConfig
+from nano_llm.errors import CheckpointError
 
 
 class Optimizer:
@@ -29,7 +30,7 @@ class Optimizer:
         matrices = hidden_matrices(model) if isinstance(config, MuonConfig) else []
         taken = {id(p) for p in matrices}
         rest = [(name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in taken]
-        self._optimizers: list[torch.optim.Optimizer] = [_adamw(config, rest, undecayed)]
+        self._optimizers: list[_AdamW | _Muon] = [_adamw(config, rest, undecayed)]
         if isinstance(config, MuonConfig):
             self._optimizers.append(_muon(config, matrices))
         for group in self._groups():
@@ -74,13 +75,46 @@ class Optimizer:
         }
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `tensors` returned."""
+        """Restore what `tensors` returned.
+
+        Raises:
+            CheckpointError: It was returned by the optimizer of another model, or is incomplete.
+        """
+        self._demand_own(tensors)
         states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._optimizers]
         for key, value in tensors.items():
             i, j, name = key.split(".", 2)
             states[int(i)].setdefault(int(j), {})[name] = value
         for optimizer, state in zip(self._optimizers, states, strict=True):
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def _demand_own(self, tensors: dict[str, Tensor]) -> None:
+        """Hold names, shapes and types of stored moments against those that the parameters have.
+
+        Raises:
+            CheckpointError: They do not fit. A parameter that never had a gradient has no moments.
+        """
+        expected: dict[str, torch.Size] = {}
+        for i, optimizer in enumerate(self._optimizers):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for j, parameter in enumerate(parameters):
+                shapes = dict.fromkeys(optimizer.SCALARS, torch.Size()) | dict.fromkeys(
+                    optimizer.MOMENTS, parameter.shape
+                )
+                expected |= {f"{i}.{j}.{name}": shape for name, shape in shapes.items()}
+        for key, value in tensors.items():
+            if key not in expected:
+                raise CheckpointError(f"The optimizer has no place for {key:.80}.")
+            if value.shape != expected[key] or not value.is_floating_point():
+                raise CheckpointError(
+                    f"The optimizer's {key} is {value.dtype} of the shape {tuple(value.shape)}; expected numbers of "
+                    f"the shape {tuple(expected[key])}."
+                )
+        begun = {key.rpartition(".")[0] for key in tensors}
+        if lost := [key for key in expected if key.rpartition(".")[0] in begun and key not in tensors]:
+            raise CheckpointError(f"The optimizer's {lost[0]} is missing.")
+        if begun and len({key.partition(".")[0] for key in begun}) < len(self._optimizers):
+            raise CheckpointError("All moments of one of the optimizers are missing.")
 
     def _groups(self) -> Iterable[dict[str, Any]]:
         return (group for optimizer in self._optimizers for group in optimizer.param_groups)
@@ -111,16 +145,16 @@ class _Untraced(torch.optim.Optimizer):
 
 
 class _AdamW(_Untraced, torch.optim.AdamW):
+    SCALARS, MOMENTS = ("step",), ("exp_avg", "exp_avg_sq")
     step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
 
 
 class _Muon(_Untraced, torch.optim.Muon):
+    SCALARS, MOMENTS = (), ("momentum_buffer",)
     step = torch.no_grad()(unwrap(torch.optim.Muon.step))
 
 
-def _adamw(
-    config: OptimizerConfig, named: list[tuple[str, nn.Parameter]], undecayed: list[nn.Parameter]
-) -> torch.optim.Optimizer:
+def _adamw(config: OptimizerConfig, named: list[tuple[str, nn.Parameter]], undecayed: list[nn.Parameter]) -> _AdamW:
     decayed = [p for _, p in named if config.decay is Decay.all or _is_matrix(p)]
     ids = {id(p) for p in decayed}
     groups = [
@@ -136,7 +170,7 @@ def _adamw(
     )
 
 
-def _muon(config: MuonConfig, matrices: list[Tensor]) -> torch.optim.Optimizer:
+def _muon(config: MuonConfig, matrices: list[Tensor]) -> _Muon:
     return _Muon(matrices, lr=config.muon_lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
