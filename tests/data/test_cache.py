@@ -272,3 +272,9 @@ def test_a_manifest_from_before_there_were_seals_is_read(tmp_path: Path) -> None
     old = {name: value for name, value in sound.items() if name != SEAL}
     (target / MANIFEST).write_text(json.dumps(old))
     assert open_or_build(target, refuse_to_build, wanted, silent) == old
+
+
+def test_a_leftover_that_cannot_be_removed_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "a.partial/half").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"Cannot write \S+half"), _locked(tmp_path / "a.partial", silent):
+        pass
