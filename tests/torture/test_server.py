@@ -37,6 +37,8 @@ NUM_SAMPLES = 180
 SPARED_MIB = 8 + 16 / MINUTES
 """By which the memory of the last third may exceed that of the second: what the allocator's mood is, and in the first
 minutes what was not used before, such as threads and the parts of memory that they have to themselves."""
+SPARED_THREADS = 2
+"""Workers that asyncio starts late, when two clients happen to need one at once; a leak would be one a client."""
 SECONDS = 120.0
 """What any answer may take at most."""
 KEY, SECRET = "a-key-of-ours-0123456789", "zyzzyva"
@@ -347,7 +349,7 @@ def test_memory_is_flat_under_mixed_load_and_nothing_is_left_of_it(server: Serve
     assert set(load.counts) == set(KINDS)
     assert num_errors(server) == 0
     assert rss[2] - rss[1] <= SPARED_MIB
-    assert max(one.num_threads for one in last) <= max(one.num_threads for one in (*first, *second))
+    assert max(one.num_threads for one in last) <= max(one.num_threads for one in (*first, *second)) + SPARED_THREADS
     assert max(one.num_descriptors for one in last) <= 1.5 * max(one.num_descriptors for one in (*first, *second))
     assert server.end() == 0
     assert "Traceback" not in server.log
