@@ -330,14 +330,6 @@ def test_a_kill_between_the_two_renames_leaves_the_old_checkpoint_in_reach(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_random_state_replays_what_is_drawn() -> None:
-    cpu = torch.device("cpu")
-    state = checkpoint.random_state(cpu)
-    first = torch.rand(5)
-    checkpoint.set_random_state(state, cpu)
-    assert torch.equal(torch.rand(5), first)
-
-
 # -------------------------------------------------------------------------------------------- anything
 
 

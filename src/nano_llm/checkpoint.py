@@ -388,31 +388,3 @@ def _load_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds {type(values).__name__}; expected a JSON object.")
     return values
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of the generators that training draws from, as byte tensors."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        states["mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
-    """Restore `random_state`; a state of a device that is not in use now is ignored.
-
-    Raises:
-        CheckpointError: A state is missing, or none that the generator can be in.
-    """
-    if "cpu" not in states:
-        raise CheckpointError("The state of the random generator is missing.")
-    try:
-        torch.set_rng_state(states["cpu"])
-        if device.type == "cuda" and "cuda" in states:
-            torch.cuda.set_rng_state(states["cuda"], device)
-        elif device.type == "mps" and "mps" in states:
-            torch.mps.set_rng_state(states["mps"])
-    except (RuntimeError, TypeError) as error:  # torch's words for another size, type or content
-        raise CheckpointError(f"The state of the random generator cannot be restored: {error}.") from error

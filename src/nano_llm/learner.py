@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from nano_llm import checkpoint
 from nano_llm.checkpoint import Checkpoint, TrainingState, build_model
 from nano_llm.config.schema import Config
 from nano_llm.data.build import PAIRS
@@ -88,7 +87,7 @@ class Learner:
             if kept_step is not None:
                 self.training.state.forget_best_after(kept_step)
         if random := _without_prefix(_random_prefix(rank), tensors):
-            checkpoint.set_random_state(random, self._machine.device)
+            self._machine.set_random_state(random)
         elif rank:
             # The generator of rank 0 goes on as that of a single process would; each other rank has one of its own.
             torch.manual_seed(_derived_seed(self._config.seed, rank, self.training.state.spent.steps))
@@ -99,7 +98,7 @@ class Learner:
         """Return everything that resuming needs; all processes ask for it, and rank 0 gets it whole."""
         values, optimizer = self.training.snapshot()
         tensors = _prefixed("optimizer.", optimizer) | _prefixed("objective.", self.objective.state_dict())
-        for rank, random in enumerate(self._group.collected(checkpoint.random_state(self._machine.device))):
+        for rank, random in enumerate(self._group.collected(self._machine.random_state())):
             tensors |= _prefixed(_random_prefix(rank), random)
         return TrainingState(values, tensors)
 

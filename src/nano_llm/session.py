@@ -184,8 +184,7 @@ def _follow(located: Located, group: Group) -> None:
             reason = follow(config, data, machine, group)
     except Interrupted as interrupted:
         reason = interrupted.reason
-    if reason is not None and reason in Signals.__members__:
-        raise SystemExit(128 + Signals[reason].value)
+    _exit_after_signal(reason)
 
 
 def _lead(located: Located, overrides: Sequence[str], console: Console, group: Group) -> Summary | None:
@@ -226,9 +225,14 @@ def _lead(located: Located, overrides: Sequence[str], console: Console, group: G
             return summary
         folder.set_status("stopped", reason=reason)
         folder.say(f"Stopped ({reason}); the same command goes on from here.")
-    if reason in Signals.__members__:
-        raise SystemExit(128 + Signals[reason].value)
+    _exit_after_signal(reason)
     return None
+
+
+def _exit_after_signal(reason: str | None) -> None:
+    """End the process as a signal asks for, if one is why the run has stopped."""
+    if reason is not None and reason in Signals.__members__:
+        raise SystemExit(Interrupted(reason).exit_status)
 
 
 def _train_and_score(
@@ -296,7 +300,7 @@ class Session:
         folder.open_metrics(state.spent.steps, state.untold)
         folder.say(
             f"{num_parameters(self._model):,} parameters, {len(data.windows['train']):,} training windows, "
-            f"{group.place.size} x {machine.name}, {machine.precision.name}"
+            f"{_devices(group.place.size, machine)}, {machine.precision.name}"
         )
 
     # ------------------------------------------------------------------------------------- stages
@@ -540,6 +544,10 @@ class Session:
             "device": self._machine.name,
             "num_processes": self._group.place.size,
         }
+
+
+def _devices(number: int, machine: Machine) -> str:
+    return machine.name if number == 1 else f"{number} x {machine.name}"
 
 
 def _naming(config: Config) -> tuple[str, int, dict[str, Any]]:

@@ -18,7 +18,7 @@ from nano_llm.session import Session, run_session
 from nano_llm.tracking.status import read_object
 from nano_llm.training import loop, watch
 from nano_llm.training.group import Alone
-from nano_llm.training.machine import CUBLAS_WORKSPACE, Machine
+from nano_llm.training.machine import Machine
 from nano_llm.training.step import MEASURED
 from tiny_run import TINY_RUN, Killed, Run, assert_equal_runs, kill_after, metrics, only_run, weights
 
@@ -335,16 +335,6 @@ def test_a_collapsed_loss_scale_ends_the_run_and_says_so(run: Run, tmp_path: Pat
 
 
 # ------------------------------------------------------------------------------------------ determinism
-
-
-@pytest.fixture
-def determinism(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave torch and the environment as they were."""
-    monkeypatch.setenv(CUBLAS_WORKSPACE, "")
-    monkeypatch.delenv(CUBLAS_WORKSPACE)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.deterministic = False
 
 
 @pytest.mark.usefixtures("determinism")

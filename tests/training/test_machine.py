@@ -1,7 +1,6 @@
 """Choosing a machine: what exists, or a sentence that says what does."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -65,16 +64,6 @@ def test_peaks_belong_to_whole_names(name: str, peak: float | None, monkeypatch:
     assert Machine(torch.device("cpu"), Precision.fp32).peak_flops == peak
 
 
-@pytest.fixture
-def determinism(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave torch and the environment as they were."""
-    monkeypatch.setenv(CUBLAS_WORKSPACE, "")
-    monkeypatch.delenv(CUBLAS_WORKSPACE)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.deterministic = False
-
-
 @pytest.mark.usefixtures("determinism")
 def test_determinism_is_switched_on_and_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -113,3 +102,11 @@ def test_an_operation_without_a_deterministic_form_is_refused_by_the_name_of_the
 def test_other_errors_pass_unchanged() -> None:
     with pytest.raises(RuntimeError, match="shape"), explained_refusals():
         torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def test_random_state_replays_what_is_drawn() -> None:
+    machine = Machine(torch.device("cpu"), Precision.fp32)
+    state = machine.random_state()
+    first = torch.rand(5)
+    machine.set_random_state(state)
+    assert torch.equal(torch.rand(5), first)

@@ -1,6 +1,6 @@
 """One step: micro-batches weigh tokens equally; figures are sums."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import pytest
@@ -165,34 +165,39 @@ def test_the_shares_of_a_group_add_up_to_the_step_of_one_process(num_pairs: int,
         torch.testing.assert_close(gradient_summed, gradient, atol=1e-6, rtol=1e-5)
 
 
+class Fp16Step:
+    """A step in fp16 of a process that has no row: it gets the gradients of the others, all equal."""
+
+    def __init__(self, gradient: float) -> None:
+        config = composed("scale=tiny", "model=vanilla")
+        self.model = build_language_model(config.model, config.scale, 32, 16)
+        self.objective = Objective(config.model, config.protocol.loss_average)
+        self.optimizer = Optimizer(config.optimizer, self.model)
+        self.machine = Machine(torch.device("cpu"), Precision.fp16)
+        self.scaler = self.machine.scaler()
+        self.others = [*(torch.full_like(p, gradient) for p in self.optimizer.parameters), torch.ones(5)]
+
+    def take(self, **accepts: Callable[[torch.Tensor, bool], bool]) -> torch.Tensor:
+        zeros = torch.zeros(1, dtype=torch.long)
+        batch = Batch(torch.full((1, 12), 5), torch.full((1, 12), 6), zeros, zeros, zeros, torch.full((1,), 0.5))
+        return train_step(
+            self.model, self.objective, self.optimizer, self.scaler, [batch], 1.0, self.machine,
+            Part(0, 2, self.others), **accepts,
+        )  # fmt: skip
+
+
 def test_an_empty_share_needs_no_loss_to_know_the_scale() -> None:
     """The first step of a process after resuming in fp16 may be one in which it has no row."""
-    config = composed("scale=tiny", "model=vanilla")
-    model = build_language_model(config.model, config.scale, 32, 16)
-    optimizer = Optimizer(config.optimizer, model)
-    zeros = torch.zeros(1, dtype=torch.long)
-    batch = Batch(torch.full((1, 12), 5), torch.full((1, 12), 6), zeros, zeros, zeros, torch.full((1,), 0.5))
-    machine = Machine(torch.device("cpu"), Precision.fp16)
-    scaler = machine.scaler()
-    scaler.load_state_dict({**scaler.state_dict(), "scale": 4.0})
-    others = [*(torch.ones_like(p) for p in optimizer.parameters), torch.ones(5)]
-    objective = Objective(config.model, config.protocol.loss_average)
-    measured = train_step(model, objective, optimizer, scaler, [batch], 1.0, machine, Part(0, 2, others))
-    assert float(measured[4]) == pytest.approx(sum(p.numel() for p in optimizer.parameters) ** 0.5 / 4, rel=1e-4)
+    step = Fp16Step(1.0)
+    step.scaler.load_state_dict({**step.scaler.state_dict(), "scale": 4.0})
+    measured = step.take()
+    assert float(measured[4]) == pytest.approx(sum(p.numel() for p in step.optimizer.parameters) ** 0.5 / 4, rel=1e-4)
 
 
 @pytest.mark.parametrize(("gradient", "lowered"), [(2e20, False), (float("inf"), True)])
 def test_a_norm_that_overflows_is_told_from_a_gradient_that_does(gradient: float, lowered: bool) -> None:
     """Only the latter lowers the loss scale; the norm of 2e20 is infinite because it is a sum of squares."""
-    config = composed("scale=tiny", "model=vanilla")
-    model = build_language_model(config.model, config.scale, 32, 16)
-    optimizer = Optimizer(config.optimizer, model)
-    zeros = torch.zeros(1, dtype=torch.long)
-    batch = Batch(torch.full((1, 12), 5), torch.full((1, 12), 6), zeros, zeros, zeros, torch.full((1,), 0.5))
-    machine = Machine(torch.device("cpu"), Precision.fp16)
-    scaler = machine.scaler()
-    others = [*(torch.full_like(p, gradient * 65536) for p in optimizer.parameters), torch.ones(5)]
-    objective = Objective(config.model, config.protocol.loss_average)
+    step = Fp16Step(gradient * 65536)
     told: list[bool] = []
 
     def accepts(measured: torch.Tensor, overflowed: bool) -> bool:
@@ -200,9 +205,9 @@ def test_a_norm_that_overflows_is_told_from_a_gradient_that_does(gradient: float
         told.append(overflowed)
         return False
 
-    train_step(model, objective, optimizer, scaler, [batch], 1.0, machine, Part(0, 2, others), accepts)
+    step.take(accepts=accepts)
     assert told == [lowered]
-    assert scaler.get_scale() == (32768 if lowered else 65536)
+    assert step.scaler.get_scale() == (32768 if lowered else 65536)
 
 
 def test_golden_step() -> None:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from signal import Signals
 from typing import NoReturn
 
 from rich.console import Console
@@ -110,7 +109,7 @@ def exit_interrupted(reason: str, say: Say) -> NoReturn:
         say: Tells the user that nothing is lost.
     """
     say(f"Stopped by {reason}; the same command goes on from here.")
-    raise SystemExit(128 + Signals[reason].value)
+    raise SystemExit(Interrupted(reason).exit_status)
 
 
 def await_orphans(cells: Sequence[Cell], say: Say) -> None:

@@ -21,7 +21,7 @@ from nano_llm.training.optimizer import Optimizer
 from nano_llm.training.schedule import lr_factor
 from nano_llm.training.state import State, StepFigures
 from nano_llm.training.step import train_step
-from nano_llm.training.watch import SMALLER_STEPS, Fault, Watch
+from nano_llm.training.watch import SMALLER_OR_FINER, Fault, Watch
 
 Metrics = dict[str, float]
 
@@ -45,7 +45,7 @@ class Listener(Protocol):
         """Why to stop after this step, resumable; None to go on. Rank 0 of a group is asked for all."""
 
 
-class _Spent(NamedTuple):
+class _Unfetched(NamedTuple):
     """A step whose figures are still on the device."""
 
     tokens: int
@@ -97,7 +97,7 @@ class Training:
         self._flops_per_token = flops_per_token
         self._group = group
         self._saved_at = time.monotonic()
-        self._unfetched: list[_Spent] = []
+        self._unfetched: list[_Unfetched] = []
         trainer = config.trainer
         if trainer.overfit_batches is not None:
             windows = windows.first(trainer.overfit_batches * trainer.batch_size * trainer.num_micro_batches)
@@ -207,7 +207,7 @@ class Training:
         state.epoch, state.position = cursor.epoch, cursor.position
         seconds = self._group.told(lambda: time.perf_counter() - began)
         spent.seconds += seconds
-        self._unfetched.append(_Spent(tokens, seconds, factor, self._fault is not None, measured))
+        self._unfetched.append(_Unfetched(tokens, seconds, factor, self._fault is not None, measured))
 
     def _accepts(self, measured: Tensor, overflowed: bool) -> bool:
         """Judge a step before its update where it may be skipped, and wait for the device; else `_fetch` judges it."""
@@ -231,10 +231,7 @@ class Training:
         """
         if not self._unfetched:
             return
-        began = time.perf_counter()
-        rows = self._group.told(lambda: torch.stack([step.measured for step in self._unfetched]).tolist())
-        # On a GPU the steps' work is waited for here, not where it was launched.
-        waited = self._group.told(lambda: (time.perf_counter() - began) / len(rows))
+        rows, waited = self._group.told(self._rows)
         self.state.spent.seconds += waited * len(rows)
         first = self.state.spent.steps - len(rows) + 1
         for i, (step, row) in enumerate(zip(self._unfetched, rows, strict=True)):
@@ -255,6 +252,15 @@ class Training:
             )
         self._unfetched.clear()
 
+    def _rows(self) -> tuple[list[list[float]], float]:
+        """Return what the unfetched steps have measured, and the seconds that each was waited for here.
+
+        On a GPU their work is waited for at this place, not where it was launched.
+        """
+        began = time.perf_counter()
+        rows = torch.stack([step.measured for step in self._unfetched]).tolist()
+        return rows, (time.perf_counter() - began) / len(rows)
+
     def _check_weights(self) -> None:
         """Make sure that what is about to be kept can be gone on from: a last update may have overflowed unseen.
 
@@ -263,10 +269,7 @@ class Training:
         """
         finite = torch.stack([parameter.isfinite().all() for parameter in self.optimizer.parameters])
         if not finite.all():
-            raise DivergedError(
-                f"Step {self.state.spent.steps} left weights that are not finite. {SMALLER_STEPS}, or raise the "
-                "precision (trainer.precision=fp32)."
-            )
+            raise DivergedError(f"Step {self.state.spent.steps} left weights that are not finite. {SMALLER_OR_FINER}.")
 
     def _log(self, listener: Listener) -> None:
         """Average what was measured since the last row, tokens weighing equally, and tell."""
@@ -316,10 +319,7 @@ class Training:
         value = metrics[self.config.protocol.selection.name]
         if not math.isfinite(value):
             # Under trainer.bad_steps=skip too: weights that cannot be scored are not mended by skipping.
-            raise DivergedError(
-                f"The validation after step {self.state.spent.steps} gave {value}. {SMALLER_STEPS}, or raise the "
-                "precision (trainer.precision=fp32)."
-            )
+            raise DivergedError(f"The validation after step {self.state.spent.steps} gave {value}. {SMALLER_OR_FINER}.")
         state = self.state
         is_best = state.best_value is None or value < state.best_value
         if is_best:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from nano_llm.config.schema import Device, Precision, TrainerConfig
-from nano_llm.errors import ConfigError
+from nano_llm.errors import CheckpointError, ConfigError
 from nano_llm.training.place import SOLE, Place
 
 PEAK_FLOPS = {
@@ -62,6 +62,32 @@ class Machine:
         # It makes its scale when it first scales something. A process whose share of a step is empty has nothing.
         scaler.scale(torch.zeros((), device=self.device))
         return scaler
+
+    def random_state(self) -> dict[str, torch.Tensor]:
+        """Return the states of the generators that training draws from, as byte tensors."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            states["mps"] = torch.mps.get_rng_state()
+        return states
+
+    def set_random_state(self, states: dict[str, torch.Tensor]) -> None:
+        """Restore `random_state`; a state of a device that is not in use now is ignored.
+
+        Raises:
+            CheckpointError: A state is missing, or none that the generator can be in.
+        """
+        if "cpu" not in states:
+            raise CheckpointError("The state of the random generator is missing.")
+        try:
+            torch.set_rng_state(states["cpu"])
+            if self.device.type == "cuda" and "cuda" in states:
+                torch.cuda.set_rng_state(states["cuda"], self.device)
+            elif self.device.type == "mps" and "mps" in states:
+                torch.mps.set_rng_state(states["mps"])
+        except (RuntimeError, TypeError) as error:  # torch's words for another size, type or content
+            raise CheckpointError(f"The state of the random generator cannot be restored: {error}.") from error
 
 
 def find_machine(trainer: TrainerConfig, place: Place = SOLE) -> Machine:

@@ -27,6 +27,7 @@ MIN_LOSS_SCALE = 1.0
 too (``DynamicLossScaler``), and PyTorch says of such a scale that something is likely wrong (``GradScaler.update``)."""
 
 SMALLER_STEPS = "Lower the learning rate (optimizer.lr), clip gradients (optimizer.grad_clip)"
+SMALLER_OR_FINER = f"{SMALLER_STEPS}, or raise the precision (trainer.precision=fp32)"
 
 
 class FaultKind(Enum):
@@ -151,5 +152,5 @@ class Watch:
             raise DivergedError(
                 f"Steps {step - state.skipped_in_a_row + 1} to {step} were all skipped; the last one {fault.text}. "
                 "One batch may be bad, but not so many in a row: the weights are, and skipping does not mend them. "
-                f"{SMALLER_STEPS}, or raise the precision (trainer.precision=fp32)."
+                f"{SMALLER_OR_FINER}."
             )
