@@ -1,7 +1,9 @@
 """Every experiment does what its first line says: it composes, and each of its rows trains for two steps."""
 
 import csv
+import json
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from nano_llm.config.schema import Config, ImdbConfig, Windows
 from nano_llm.session import run_session
 from nano_llm.sweep.expand import expand
 
-CONF = Path(__file__).resolve().parents[1] / "conf/experiment"
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf/experiment"
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("*.yaml"))
 NEEDS = {"reference": ("model=vanilla", "data=natural")}
 """What an experiment leaves to the user."""
@@ -118,3 +121,24 @@ def test_the_settings_that_an_experiment_searches_exist(experiment: str) -> None
     assert set(space.searched) == set(params)
     first, last = (compose_config(point) for point in space.corners())
     assert first != last
+
+
+def test_the_page_on_reliability_quotes_the_long_form_that_is_committed() -> None:
+    page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    folder = ROOT / "experiments/torture"
+    server, bodies = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("server.json", "bodies.json")
+    )
+    thirds = [round(mib) for mib in server["rss_mib_of_thirds"]]
+    for quoted in (
+        f"{server['minutes']:.0f} minutes, {sum(server['clients'].values()):,} clients of {len(server['clients'])} kinds",
+        f"memory of the thirds {thirds[0]}, {thirds[1]} and {thirds[2]} MiB",
+        f"{server['before']['num_descriptors']} descriptors before and after, {server['most_descriptors']} at most",
+        f"threads {server['before']['num_threads']} and at last {server['after']['num_threads']}",
+        f"| malformed bodies | {bodies['bodies']:,} |",
+    ):
+        assert quoted in page
+    assert server["failures"] == []
+    assert not [code for code in bodies["statuses"] if code.startswith("5")]
+    for line in (folder / "kills.txt").read_text(encoding="utf-8").splitlines():
+        assert f"| {sum(map(int, re.findall(r'[0-9]+', line)))}: " in page
