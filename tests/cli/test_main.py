@@ -70,7 +70,7 @@ def test_commands_without_overrides_are_offered_none(
 
 def test_prepare_copies_a_folder_that_a_run_can_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus = ["data=scm", "data.num_train=16", "data.num_validation=4", "data.num_test=4"]
-    target = tmp_path / "prepared"
+    target = tmp_path / "of/a/project/prepared"
     assert main(["prepare", "--to", str(target), *corpus, f"paths.cache={tmp_path}/cache"]) == 0
     assert "train: 16 windows" in capsys.readouterr().out
     assert main(["prepare", *corpus, f"data.prepared={target}", f"paths.cache={tmp_path}/unused"]) == 0

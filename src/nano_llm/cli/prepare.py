@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nano_llm.config.compose import compose_config
 from nano_llm.errors import OutputError
-from nano_llm.files import replaced_folder
+from nano_llm.files import explained_writes, replaced_folder
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,6 +46,8 @@ def _copy(source: Path, target: Path) -> Path:
         if _is_copy(target, source):
             return target
         raise OutputError(f"{target} exists already; name a new folder for the prepared data.")
+    with explained_writes(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     with replaced_folder(target) as new:
         shutil.copytree(source, new, dirs_exist_ok=True)
     return target
