@@ -129,9 +129,10 @@ def test_the_page_on_reliability_quotes_the_long_form_that_is_committed() -> Non
     server, bodies = (
         json.loads((folder / name).read_text(encoding="utf-8")) for name in ("server.json", "bodies.json")
     )
+    num_clients, num_kinds = sum(server["clients"].values()), len(server["clients"])
     thirds = [round(mib) for mib in server["rss_mib_of_thirds"]]
     for quoted in (
-        f"{server['minutes']:.0f} minutes, {sum(server['clients'].values()):,} clients of {len(server['clients'])} kinds",
+        f"{server['minutes']:.0f} minutes, {num_clients:,} clients of {num_kinds} kinds",
         f"memory of the thirds {thirds[0]}, {thirds[1]} and {thirds[2]} MiB",
         f"{server['before']['num_descriptors']} descriptors before and after, {server['most_descriptors']} at most",
         f"threads {server['before']['num_threads']} and at last {server['after']['num_threads']}",
