@@ -18,8 +18,12 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted(path.name for path in ROOT.glob("requirements*.lock"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = {
+    name: [Requirement(line) for line in lines] for name, lines in PYPROJECT["project"]["optional-dependencies"].items()
+}
+OF_ALL = EXTRAS.pop("all")
 DIRECT = [Requirement(line) for line in PYPROJECT["project"]["dependencies"]] + [
-    Requirement(line) for extra in PYPROJECT["project"]["optional-dependencies"].values() for line in extra
+    requirement for requirements in EXTRAS.values() for requirement in requirements
 ]
 INSTALLED = {canonicalize_name(found.name): found for found in distributions()}
 
@@ -57,6 +61,12 @@ def needed_here() -> set[str]:
             if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras | {""}):
                 waiting.append((need.name, need.extras))
     return found
+
+
+def test_the_extra_all_is_what_users_can_have() -> None:
+    [ours] = OF_ALL
+    assert ours.name == PYPROJECT["project"]["name"]
+    assert ours.extras == EXTRAS.keys() - {"dev"}
 
 
 def test_the_lock_files_are_the_three_that_make_installs() -> None:

@@ -63,8 +63,8 @@ def test_imdb_is_named_by_option_or_variable(
 @pytest.mark.parametrize(
     ("bench", "package", "told"),
     [
-        ("train", "transformers", "GPT-2 needs transformers: pip install 'nano-llm[bench]'"),
-        ("decode", "transformers", "GPT-2 needs transformers: pip install 'nano-llm[bench]'"),
+        ("train", "transformers", "GPT-2 needs transformers: pip install 'nano-llm[hf]'"),
+        ("decode", "transformers", "GPT-2 needs transformers: pip install 'nano-llm[hf]'"),
         ("serve", "uvicorn", "Serving needs uvicorn: pip install 'nano-llm[serve]'"),
     ],
 )

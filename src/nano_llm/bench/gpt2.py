@@ -9,7 +9,7 @@ from nano_llm.config.schema import ScaleConfig
 
 def build_gpt2(scale: ScaleConfig, vocab_size: int, window: int, dropout: float) -> Any:
     """Return a GPT-2 with fresh weights, whose texts no token ends."""
-    from transformers import GPT2Config, GPT2LMHeadModel, logging  # of the extra `bench`
+    from transformers import GPT2Config, GPT2LMHeadModel, logging  # of the extra `hf`
 
     logging.set_verbosity_error()  # it warns of names that its older versions need
     torch.manual_seed(0)

@@ -51,7 +51,7 @@ def _write(given: argparse.Namespace, measured: "Measured") -> None:
 
 def _train(given: argparse.Namespace) -> "Measured":
     _check_scales(given.scales)
-    require(["transformers"], extra="bench", purpose="The peer GPT-2")
+    require(["transformers"], extra="hf", purpose="The peer GPT-2")
     from nano_llm.bench.train import measure
 
     return measure(given.scales, given.repeats)
@@ -59,7 +59,7 @@ def _train(given: argparse.Namespace) -> "Measured":
 
 def _decode(given: argparse.Namespace) -> "Measured":
     _check_scales(given.scales)
-    require(["transformers"], extra="bench", purpose="The peer GPT-2")
+    require(["transformers"], extra="hf", purpose="The peer GPT-2")
     from nano_llm.bench.decode import measure
 
     return measure(given.scales, given.repeats, given.tokens)
