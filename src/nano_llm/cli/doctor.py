@@ -30,7 +30,7 @@ def _lines(found: Facts) -> Iterator[str]:
     yield from _section(
         "extras",
         {
-            name: "here" if not lacks else f"pip install '{DISTRIBUTION}[{name}]' brings {', '.join(lacks)}"
+            name: f"not here: pip install '{DISTRIBUTION}[{name}]'" if lacks else "here"
             for name, lacks in found["extras"].items()
         },
     )
