@@ -525,3 +525,17 @@ def test_every_metric_of_the_suite_has_unit_direction_and_meaning() -> None:
     names = [name for group in GROUPS for name in group.metrics]
     assert len(names) == len(set(names))
     assert set(names) <= set(METRICS)
+
+
+def test_the_list_of_metrics_is_whole_in_a_pipe_or_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["evaluate", "--list"]) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    for name in (name for group in GROUPS for name in group.metrics):
+        assert METRICS[name].title(name) in shown
+        assert METRICS[name].meaning.split()[0] in shown
+    assert "bits a byte" in shown
+    assert "nats a review" in shown

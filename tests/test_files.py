@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from full_disk import small_disk
 from nano_llm.errors import FullDiskError, OutputError
 from nano_llm.files import (
     GrowingFile,
+    demand_writable,
     explained_writes,
+    free_bytes,
     is_as_sealed,
     put_in_place,
     replaced_folder,
@@ -284,3 +287,32 @@ def test_a_read_only_folder_is_explained(tmp_path: Path) -> None:
 def test_an_unforeseen_reason_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="Too many links"), explained_writes(tmp_path):
         raise OSError(31, "Too many links")
+
+
+def test_a_folder_is_tried_where_it_is_or_would_be_made(tmp_path: Path) -> None:
+    demand_writable(tmp_path)
+    demand_writable(tmp_path / "not/there/yet")
+    assert free_bytes(tmp_path / "not/there/yet") > 0
+    assert not names(tmp_path)
+
+
+def test_a_disk_that_takes_no_more_is_found_by_trying(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 256) as disk:
+        assert 0 < free_bytes(disk.path / "cache") <= 256 << 10
+        demand_writable(disk.path / "cache")
+        (disk.path / "filler").write_bytes(bytes(220 << 10))
+        with pytest.raises(FullDiskError, match="the disk is full; free some space"):
+            demand_writable(disk.path / "cache")
+        (disk.path / "filler").unlink()
+        disk.make_read_only()
+        with pytest.raises(OutputError, match="the file system is read-only"):
+            demand_writable(disk.path)
+        disk.make_writable()
+
+
+@as_user
+def test_a_folder_that_one_may_not_write_to_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="permission denied"):
+        demand_writable(tmp_path / "cache")
+    tmp_path.chmod(0o700)

@@ -118,6 +118,17 @@ def test_multirun_trains_every_combination(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("runs/*/seed-0/summary.json"))) == 2
 
 
+def test_a_first_sweep_says_nothing_of_the_libraries_that_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as matplotlib of the fonts that it finds, once in a home."""
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
+    done = nano_llm("-m", "experiment=demo", "sweep.dry_run=true", f"paths.outputs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("fontlist*.json"))
+    assert "3 configurations" in done.stdout.splitlines()[0]
+
+
 def test_configuration_travels_inside_an_installed_package(tmp_path: Path) -> None:
     """In a wheel ``conf/`` is the package nano_llm.conf; a checkout is not needed."""
     shutil.copytree(ROOT / "src/nano_llm", tmp_path / "nano_llm")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from nano_llm.errors import FullDiskError, OutputError
 
 SEAL = "seal"
 """Name under which a manifest has its own hash."""
+_TRIED_BYTES = 1 << 16
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder (paths.outputs, paths.cache)",
@@ -58,6 +60,42 @@ def explained(error: OSError, aim: str | None = None) -> OutputError:
     reason = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
     kind = FullDiskError if error.errno in _NO_SPACE else OutputError
     return kind(f"Cannot {aim}: {reason}.")
+
+
+def demand_writable(folder: Path) -> None:
+    """Make sure that files can be written in a folder, or in the nearest one above it where it is not there yet.
+
+    A few bytes are written for it, to a file without a name that is gone at once: neither the permissions nor the free
+    space that a file system tells of are always what it does.
+
+    Raises:
+        OutputError: They cannot, and why.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_nearest(folder)) as file:
+            file.write(bytes(_TRIED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise explained(error, f"write in {folder}") from error
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the space that is left where a folder lies, or is to lie.
+
+    Raises:
+        OutputError: The disk does not tell.
+    """
+    try:
+        return shutil.disk_usage(_nearest(folder)).free
+    except OSError as error:
+        raise explained(error, f"tell the space that is left for {folder}") from error
+
+
+def _nearest(folder: Path) -> Path:
+    """Return a folder, or the nearest place above it that exists, be it a folder or not."""
+    whole = folder.absolute()
+    return next(place for place in (whole, *whole.parents) if os.path.lexists(place))
 
 
 def write_text(path: Path, text: str) -> None:

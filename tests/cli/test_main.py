@@ -57,7 +57,8 @@ def test_completion_in_bash(
 
 @pytest.mark.parametrize("rest", ["", "latest ", "latest --ste", "outputs/de"])
 @pytest.mark.parametrize(
-    "command", ["generate", "counterfactual", "chat", "serve", "ask", "bench", "evaluate", "status"]
+    "command",
+    ["generate", "counterfactual", "chat", "serve", "ask", "bench", "evaluate", "status", "doctor"],
 )
 def test_commands_without_overrides_are_offered_none(
     command: str, rest: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

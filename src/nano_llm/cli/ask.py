@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
-from nano_llm.cli.asking import HEADINGS, KEY_VARIABLE
+from nano_llm.cli.asking import HEADINGS
 from nano_llm.errors import RequestError, ServingError
-from nano_llm.serving.key import checked_key
+from nano_llm.serving.key import KEY_VARIABLE, checked_key
 
 SILENCE_SECONDS = 180.0
 """How long a server may say nothing at all; it says something every few seconds while a request waits."""

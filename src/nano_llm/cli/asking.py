@@ -15,8 +15,6 @@ if TYPE_CHECKING:  # torch takes a second to import, which `--help` need not wai
 
 NUM_ROWS = 32
 """Texts that are written at once, unless a command says otherwise."""
-KEY_VARIABLE = "NANO_LLM_API_KEY"
-"""Where a server and its clients look for the key, which no list of processes shows there."""
 HEADINGS = {0: "Y0 (negative)", 1: "Y1 (positive)", None: "review"}
 """How texts of each outcome are announced."""
 

@@ -20,6 +20,9 @@ from nano_llm.evaluation.records import records_folder, write_comparison
 from nano_llm.metrics import METRICS
 from nano_llm.tracking.locate import Place, locate
 
+WIDTH = 132
+"""Columns that the tables need. A narrower terminal breaks their lines; a narrower table would leave figures out."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Evaluate a run and print its figures with their intervals, or its differences from another run."""
@@ -28,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from nano_llm.evaluation.suite import chosen_groups
 
-    console = Console()
+    console = Console(width=max(Console().width, WIDTH))
     if given.list:
         console.print(_list(), highlight=False, markup=False)
         return 0

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 
-from nano_llm.cli.asking import KEY_VARIABLE, add_model, find_checkpoint, open_author
+from nano_llm.cli.asking import add_model, find_checkpoint, open_author
 from nano_llm.cli.extras import require
-from nano_llm.serving.key import checked_key
+from nano_llm.serving.key import KEY_VARIABLE, checked_key
 from nano_llm.serving.limits import Limits
 
 NUM_ROWS, DEFAULTS = 64, Limits()

@@ -57,7 +57,7 @@ def read_corpus(data: DataConfig, protocol: ProtocolConfig) -> Corpus:
             published["train"], dropped["cad_originals"] = _without_originals(published["train"], data)
         rows = _imdb_splits(published, data, protocol.validation_reviews)
         reviews = {name: _cleaned(_capped(data, name, found)) for name, found in rows.items()}
-        _require_both_treatments(reviews["train"])
+        require_both_treatments(review.treatment for review in reviews["train"])
         splits = {name: _cut(found, data) for name, found in reviews.items()}
         return Corpus(splits, None, (None,), dropped, _cad_pairs(data))
     raise TypeError(f"no corpus for {type(data).__name__}")
@@ -95,6 +95,21 @@ def cut_text(text: str, max_chars: int) -> list[str]:
         while begin < len(text) and text[begin].isspace():
             begin += 1
     return [*pieces, text[begin:]]
+
+
+def require_both_treatments(labels: Iterable[int]) -> None:
+    """Refuse to train on reviews of one label.
+
+    Raises:
+        DataError: The training reviews do not have both labels.
+    """
+    found = set(labels)
+    if found != {0, 1}:
+        only = f"reviews of the label {found.pop()} only" if found else "no reviews"
+        raise DataError(
+            f"Training has {only}; a model learns what a review would be under either sentiment from both labels, 0 "
+            "(negative) and 1 (positive). Add reviews of the other label, or raise data.max_train_reviews."
+        )
 
 
 def _published(data: ImdbConfig) -> dict[str, list[Review]]:
@@ -152,16 +167,6 @@ def _imdb_splits(
             "protocol.validation_reviews, or leave data.movies unset."
         )
     return {"train": train, "validation": _pick(held_out, chosen), "test": _pick(held_out, rest)}
-
-
-def _require_both_treatments(train: list[Review]) -> None:
-    found = {review.treatment for review in train}
-    if found != {0, 1}:
-        only = f"reviews of the label {found.pop()} only" if found else "no reviews"
-        raise DataError(
-            f"Training has {only}; a model learns what a review would be under either sentiment from both labels, 0 "
-            "(negative) and 1 (positive). Add reviews of the other label, or raise data.max_train_reviews."
-        )
 
 
 def _cad_pairs(data: ImdbConfig) -> list[Review]:

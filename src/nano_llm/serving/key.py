@@ -2,6 +2,9 @@
 
 from nano_llm.errors import RequestError
 
+KEY_VARIABLE = "NANO_LLM_API_KEY"
+"""Where a server and its clients look for the key, which no list of processes shows there."""
+
 
 def checked_key(key: str, source: str = "A key") -> str:
     """Return a key without the spaces around it, which no header keeps.
