@@ -31,7 +31,7 @@ class WandbTracker:
         """
         # Of an extra: types are checked alike with it and without.
         self._client: Any = import_module("wandb")
-        self._artifact, self._told = chosen.artifact, start.told
+        self._artifact = chosen.artifact
         self._best = folder.path / "checkpoints" / "best"
         self._client.setup(self._client.Settings(silent=True))
         self._run = self._client.init(
@@ -50,6 +50,8 @@ class WandbTracker:
                 silent=True, console="off", finish_timeout=FINISH_SECONDS, finish_timeout_raises=True
             ),
         )
+        # The server knows what it has; offline, all that earlier sessions have told is taken to be in their files.
+        self._first_step = start.told + 1 if self._run.offline else self._run.starting_step
         if self._run.offline:
             place = shlex.quote(str(folder.path / "wandb"))
             folder.say(f"W&B keeps this run offline; upload it with: wandb sync {place}")
@@ -58,12 +60,14 @@ class WandbTracker:
 
     def log(self, row: dict[str, Any]) -> None:
         """Show a row of metrics.jsonl, unless an earlier session has shown its step: W&B takes nothing back."""
-        if row["step"] > self._told:
+        if row["step"] >= self._first_step:
             figures = {name: value for name, value in row.items() if name not in POSITION}
             self._run.log(figures, step=row["step"])
 
     def finish(self, state: str, summary: dict[str, Any] | None) -> None:
         """Show how the session has ended, and wait until W&B has everything."""
+        # Ends the last step, whose figures would else come after the summary and take its place.
+        self._run.log({}, commit=True)
         if summary is not None:
             facts = {name: value for name, value in summary.items() if name != "metrics"}
             self._run.summary.update(facts | summary["metrics"])
@@ -81,17 +85,10 @@ class WandbTracker:
 
     def _mode(self, chosen: WandbMode) -> str:
         """Return how W&B is to work: as its own settings say, but never by asking for a key in the terminal."""
-        settings = self._client.setup().settings
-        if chosen is WandbMode.offline or (settings.mode == "online" and not _has_key(settings)):
+        mode = str(self._client.setup().settings.mode)
+        if chosen is WandbMode.offline or (mode == "online" and not self._client.login(prompt=False, verify=False)):
             return "offline"
-        return str(settings.mode)
-
-
-def _has_key(settings: Any) -> bool:
-    """Tell whether W&B's settings, its environment variables among them, or a netrc file hold a key."""
-    if settings.api_key or settings.identity_token_file:
-        return True
-    return import_module("requests.utils").get_netrc_auth(settings.base_url) is not None
+        return mode
 
 
 def _id_of(start: Start, folder: RunFolder) -> str:
