@@ -38,7 +38,7 @@ class WandbTracker:
             project=chosen.project,
             entity=chosen.entity,
             name=chosen.name,
-            tags=chosen.tags,
+            tags=chosen.tags or None,
             group=start.config.study,
             job_type=folder.path.parent.name,
             id=_id_of(start, folder),
@@ -52,6 +52,7 @@ class WandbTracker:
         )
         # The server knows what it has; offline, all that earlier sessions have told is taken to be in their files.
         self._first_step = start.told + 1 if self._run.offline else self._run.starting_step
+        self._open_step: int | None = None  # W&B adds to a step until the next one begins
         if self._run.offline:
             place = shlex.quote(str(folder.path / "wandb"))
             folder.say(f"W&B keeps this run offline; upload it with: wandb sync {place}")
@@ -63,11 +64,13 @@ class WandbTracker:
         if row["step"] >= self._first_step:
             figures = {name: value for name, value in row.items() if name not in POSITION}
             self._run.log(figures, step=row["step"])
+            self._open_step = row["step"]
 
     def finish(self, state: str, summary: dict[str, Any] | None) -> None:
         """Show how the session has ended, and wait until W&B has everything."""
-        # Ends the last step, whose figures would else come after the summary and take its place.
-        self._run.log({}, commit=True)
+        if self._open_step is not None:
+            # Else the figures of the last step would come after the summary, and take its place.
+            self._run.log({}, step=self._open_step, commit=True)
         if summary is not None:
             facts = {name: value for name, value in summary.items() if name != "metrics"}
             self._run.summary.update(facts | summary["metrics"])
