@@ -94,7 +94,7 @@ def _convert_value(node: DictConfig, declared: Field[Any], hint: Any, path: str,
         return None
     if isinstance(value, DictConfig):
         # A group may be optional.
-        expected = next((kind for kind in get_args(hint) if is_dataclass(kind)), hint)
+        expected = next((kind for kind in get_args(hint) if isinstance(kind, type) and is_dataclass(kind)), hint)
         return _convert_node(value, expected, path, problems)
     if isinstance(value, ListConfig):
         value = list(value)
