@@ -140,7 +140,7 @@ def test_an_offline_run_says_how_to_upload_it(work: Path) -> None:
     assert line in (work / "tracked.console").read_text()
 
 
-@pytest.mark.parametrize("point", ["init", "log", "finish"])
+@pytest.mark.parametrize("point", ["log", "finish"])
 def test_a_client_that_fails_is_left_out_and_the_run_goes_on(work: Path, point: str) -> None:
     folder = only_run(work / point)
     assert_equal_runs(only_run(work / "plain"), folder)
@@ -154,11 +154,9 @@ def test_a_client_that_fails_is_left_out_and_the_run_goes_on(work: Path, point: 
 
 def test_wandb_is_online_only_with_a_key(work: Path) -> None:
     assert json.loads((work / "modes.json").read_text()) == {
-        "nothing": "offline",
         "key": "online",
         "netrc": "online",
         "key, chosen offline": "offline",
-        "key, switched off": "disabled",
     }
 
 
