@@ -35,6 +35,8 @@ from nano_llm.model.language_model import LanguageModel
 from nano_llm.tracking.console import ConsoleProgress
 from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.status import read_status, read_summary
+from nano_llm.tracking.tracker import Start
+from nano_llm.tracking.trackers import Trackers, demand_installed
 from nano_llm.training.group import ALONE, Group
 from nano_llm.training.loop import Metrics
 from nano_llm.training.machine import Machine, explained_refusals, find_machine
@@ -95,9 +97,10 @@ def identify(config: Config, place: Place = SOLE) -> Located:
         place: Of this process among them.
 
     Raises:
-        ConfigError: The machine lacks what ``trainer`` asks for.
+        ConfigError: The machine lacks what ``trainer`` or ``tracker`` asks for.
         DataError: A local corpus or prepared folder is missing or unfit.
     """
+    demand_installed(config.tracker)
     machine = find_machine(config.trainer, place)
     # What ``auto`` stands for here changes the numbers, so it belongs to the run's identity.
     config = replace(config, trainer=replace(config.trainer, precision=machine.precision))
@@ -192,6 +195,8 @@ def _lead(located: Located, overrides: Sequence[str], console: Console, group: G
     _, _, run_id, path = located
     with (
         RunFolder(path, console) as folder,
+        # They end last: whether an upload comes through changes nothing of what has become of the run.
+        Trackers(folder) as trackers,
         Interruption(heeds_second=group.place.size == 1) as interruption,
         group.last_words(lambda error: folder.fail(str(error), details=str(error))),
     ):
@@ -202,7 +207,7 @@ def _lead(located: Located, overrides: Sequence[str], console: Console, group: G
             console.print("\n".join(summary_lines(summary, path)), highlight=False, markup=False, soft_wrap=True)
             return summary
         try:
-            reason, summary = _train_and_score(located, overrides, console, folder, interruption, group)
+            reason, summary = _train_and_score(located, overrides, console, folder, trackers, interruption, group)
             interruption.settle()
         except Interrupted as interrupted:
             interruption.settle()
@@ -240,6 +245,7 @@ def _train_and_score(
     overrides: Sequence[str],
     console: Console,
     folder: RunFolder,
+    trackers: Trackers,
     interruption: Interruption,
     group: Group,
 ) -> tuple[str | None, Summary | None]:
@@ -253,7 +259,7 @@ def _train_and_score(
         folder.set_status("running", phase="data")
         data = group.first_here(lambda: _prepare(config, folder.say))
         folder.describe(config, overrides, run_id, data.record, group.place.size)
-        session = Session(config, run_id, data, machine, folder, console, interruption, group)
+        session = Session(config, run_id, data, machine, folder, trackers, console, interruption, group)
         with explained_refusals():
             reason = session.train()
             group.dismiss()
@@ -280,12 +286,13 @@ class Session:
         data: PreparedData,
         machine: Machine,
         folder: RunFolder,
+        trackers: Trackers,
         console: Console,
         interruption: Interruption,
         group: Group,
     ) -> None:
         self._config, self._run_id, self._data, self._machine = config, run_id, data, machine
-        self._folder, self._interruption, self._group = folder, interruption, group
+        self._folder, self._trackers, self._interruption, self._group = folder, trackers, interruption, group
         self._began = time.monotonic()
         self._checkpoints = folder.path / "checkpoints"
         self._progress = ConsoleProgress(console, config.name)
@@ -297,7 +304,9 @@ class Session:
         checkpoint.end_exchanges(self._checkpoints)
         self._take_up()
         state = self._training.state
+        told = folder.logged_step() or 0
         folder.open_metrics(state.spent.steps, state.untold)
+        trackers.begin(Start(config, run_id, state.spent.steps, told))
         folder.say(
             f"{num_parameters(self._model):,} parameters, {len(data.windows['train']):,} training windows, "
             f"{_devices(group.place.size, machine)}, {machine.precision.name}"
@@ -375,7 +384,7 @@ class Session:
 
     def on_step(self, state: State, metrics: Metrics, share: float) -> None:
         """Write and show a log row."""
-        self._folder.append_metrics({"split": "train", **self._position(), **metrics})
+        self._record("train", metrics)
         self._progress.step(state, metrics, share)
 
     def on_skip(self, state: State, why: str) -> None:
@@ -384,7 +393,7 @@ class Session:
 
     def on_validation(self, state: State, metrics: Metrics, is_best: bool) -> None:
         """Write and show a validation, and keep the weights when they are the best so far."""
-        self._folder.append_metrics({"split": "validation", **self._position(), **metrics})
+        self._record("validation", metrics)
         self._progress.validation(state, metrics, is_best)
         if is_best:
             self._save(BEST, {"step": state.spent.steps, "validation": metrics})
@@ -408,6 +417,11 @@ class Session:
         return self._interruption.reason
 
     # ------------------------------------------------------------------------------------ helpers
+
+    def _record(self, split: str, metrics: Metrics) -> None:
+        row = {"split": split, **self._position(), **metrics}
+        self._folder.append_metrics(row)
+        self._trackers.log(row)
 
     def _take_up(self) -> None:
         """Go on from the newest checkpoint that is whole; where none was saved, begin, and say so if it is again."""

@@ -128,6 +128,10 @@ def test_all_problems_are_reported_at_once() -> None:
         ("model.separation.scale=0", "above 0"),
         ("model.separation.threshold=1", "goes with kind=unlikelihood"),
         ("model/separation=jensen", "known here: bayes, cad_pairs"),
+        ("tracker=tensorbord", "did you mean tensorboard"),
+        ("tracker=[local,tensorbord]", "did you mean tensorboard"),
+        ("tracker=wandb,tensorboard", "for one run with all of them write 'tracker=[wandb,tensorboard]'"),
+        ("tracker.wandb.project=x", "it exists with tracker=wandb"),
     ],
 )
 def test_a_mistake_is_named_with_its_path_and_remedy(override: str, expected: str) -> None:
@@ -245,6 +249,8 @@ def test_arm_id_ignores_what_cannot_change_numbers() -> None:
         "trainer.device=cpu",
         "trainer.bad_steps=skip",
         "paths.outputs=x",
+        "tracker=[wandb,tensorboard]",
+        "tracker.wandb.artifact=true",
     ]
     assert arm_id(compose_config(["data=scm", *same]), "corpus") == base
 
@@ -264,6 +270,36 @@ def test_arm_id_ignores_what_cannot_change_numbers() -> None:
 )
 def test_arm_id_follows_what_changes_numbers(override: str) -> None:
     assert arm_id(compose_config(["data=scm", override]), "c") != arm_id(compose_config(["data=scm"]), "c")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "present"),
+    [
+        ([], set()),
+        (["tracker=local"], set()),
+        (["tracker=wandb"], {"wandb"}),
+        (["tracker=tensorboard"], {"tensorboard"}),
+        (["tracker=[wandb,tensorboard]"], {"wandb", "tensorboard"}),
+        (["tracker=[tensorboard,wandb,local]"], {"wandb", "tensorboard"}),
+        (["tracker=[wandb,tensorboard]", "experiment=demo"], {"wandb", "tensorboard"}),
+    ],
+)
+def test_trackers_are_chosen_alone_or_together(chosen: list[str], present: set[str]) -> None:
+    tracker = compose_config(chosen).tracker
+    parts = {"wandb": tracker.wandb, "tensorboard": tracker.tensorboard}
+    assert {name for name, part in parts.items() if part is not None} == present
+
+
+def test_a_run_is_called_in_wandb_what_it_is_called_here() -> None:
+    tracker = compose_config(["tracker=wandb", "experiment=demo", "model=vanilla", "seed=7"]).tracker
+    assert tracker.wandb is not None
+    assert tracker.wandb.name == "vanilla-seed-7"
+
+
+def test_a_mistaken_list_of_texts_is_named() -> None:
+    for value in ("a", "[a,null]", "{a: 1}"):
+        (problem,) = problems("tracker=wandb", f"tracker.wandb.tags={value}")
+        assert "a list of texts such as [a,b]" in problem
 
 
 def test_a_later_setting_that_says_what_was_done_before_it_leaves_ids_as_they_were() -> None:
@@ -289,6 +325,7 @@ def test_arm_id_follows_the_corpus() -> None:
         ["model=tarnet_symmetric"],
         ["model=s_plus"],
         ["model=t_learner"],
+        ["tracker=[wandb,tensorboard]", "tracker.wandb.tags=[a,b]"],
     ],
 )
 def test_a_stored_config_is_read_back_equal(overrides: list[str]) -> None:
@@ -305,6 +342,7 @@ def test_a_stored_config_from_before_a_setting_means_what_was_done_then() -> Non
     del plain["data"]["num_pairs"]
     for knob in ("bad_steps", "spike_factor", "deterministic"):
         del plain["trainer"][knob]
+    del plain["tracker"]
     assert from_plain(plain) == config
 
 

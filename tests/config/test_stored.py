@@ -17,10 +17,22 @@ from nano_llm.errors import ConfigError
 
 SOUND = [
     to_plain(compose_config(overrides))
-    for overrides in (["data=scm", "model=tarnet"], ["data=tags", "data.path=null", "model=vanilla", "optimizer=adamw"])
+    for overrides in (
+        ["data=scm", "model=tarnet"],
+        [
+            "tracker=[wandb,tensorboard]",
+            "tracker.wandb.tags=[a]",
+            "data=tags",
+            "data.path=null",
+            "model=vanilla",
+            "optimizer=adamw",
+        ],
+    )
 ]
+WANDB = SOUND[1]["tracker"]["wandb"]
 NAMES = sorted({"Config", "Command", "HeadConfig", "SeparationConfig", "OptimizerConfig", "ScmConfig", "ModelConfig",
-                "DataConfig", "TrunkConfig", "TwoOutcomeReadoutConfig", "ScheduleConfig", "Enum", "Any"})  # fmt: skip
+                "DataConfig", "TrunkConfig", "TwoOutcomeReadoutConfig", "ScheduleConfig", "TrackerConfig",
+                "WandbConfig", "TensorboardConfig", "Enum", "Any"})  # fmt: skip
 
 
 def problems(plain: Any) -> str:
@@ -60,6 +72,11 @@ def with_value(path: str, value: Any) -> Any:
         ("optimizer.lr", 10**400, "must be finite"),
         ("data.prompt.command", "\ud800", r"holds '\ud800', which is no character"),
         ("name", "a\0b", r"holds '\x00', which is no character"),
+        ("tracker", None, "tracker: not a known group of settings (None)"),
+        ("tracker.wandb", {"type": "TensorboardConfig"}, "tracker.wandb: not a known group of settings"),
+        ("tracker.wandb", WANDB | {"tags": "a"}, "tracker.wandb.tags='a': not of the type list[str]"),
+        ("tracker.wandb", WANDB | {"tags": ["a", 1]}, "tracker.wandb.tags=['a', 1]: not of the type list[str]"),
+        ("tracker.wandb", WANDB | {"tags": ["\ud800"]}, r"holds '\ud800', which is no character"),
     ],
 )
 def test_what_no_command_could_have_composed_is_refused(path: str, value: Any, complaint: str) -> None:

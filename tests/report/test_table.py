@@ -1,5 +1,6 @@
 """The comparison beside published figures, and differences that cannot be taken."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -79,6 +80,16 @@ def test_an_arm_that_shares_no_seed_with_the_baseline_is_told(tmp_path: Path) ->
         write_run(tmp_path, name, run_id, seed, val_bpb=1.0)
     (note,) = missing_differences(with_labels(collect(tmp_path).runs), "base")
     assert note.startswith("No differences for other:")
+
+
+def test_arms_are_not_told_apart_by_who_shows_them(tmp_path: Path) -> None:
+    for run_id, name in (("a" * 12, "first"), ("b" * 12, "second")):
+        cell = write_run(tmp_path, "arm", run_id, 0, weight=0.1 if name == "first" else 0.2) / "cell.json"
+        frozen = json.loads(cell.read_text())
+        frozen["config"]["tracker"] = {"wandb": {"name": name}}
+        cell.write_text(json.dumps(frozen))
+    labels = set(with_labels(collect(tmp_path).runs)["arm"])
+    assert labels == {"arm weight=0.1", "arm weight=0.2"}
 
 
 def test_a_lone_arm_misses_no_difference(tmp_path: Path) -> None:

@@ -149,8 +149,8 @@ def work_together(folder: Path, cache: Path) -> None:
         session("grown", *PLAIN),
         session("undisturbed", *DROPOUT),
         session("begun", *DROPOUT, until=0),
-        session("cut", *DROPOUT, until=7),
-        session("cut", *DROPOUT),
+        session("cut", *DROPOUT, "tracker=tensorboard", until=7),
+        session("cut", *DROPOUT, "tracker=tensorboard"),
     )
     assert [(code, output) for code, output, _ in endings] == [(0, ""), (0, "")], endings
 
@@ -205,6 +205,11 @@ def test_only_rank_0_writes_and_all_of_it_is_whole(run: Run, tmp_path: Path, wor
     for folder, number in ((one, 1), (two, 2)):
         assert json.loads((folder / "environment.json").read_text())["num_processes"] == number
         assert json.loads((folder / "summary.json").read_text())["num_processes"] == number
+
+
+def test_only_rank_0_tracks(work: Path) -> None:
+    """There is an event file for each of two sessions."""
+    assert len(list((only_run(work / "cut") / "tensorboard").iterdir())) == 2
 
 
 def test_a_run_goes_on_with_fewer_processes_or_with_more(run: Run, tmp_path: Path, work: Path) -> None:

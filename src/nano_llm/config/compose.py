@@ -24,8 +24,8 @@ from nano_llm.config.strict import convert, report, suggest
 from nano_llm.errors import ConfigError
 
 FORESEEN = (HydraException, OmegaConfBaseException)
-REFUSALS = (*FORESEEN, ValueError, TypeError, AttributeError, RecursionError)
-"""What Hydra raises about overrides that it cannot take; the last four where it did not foresee them."""
+REFUSALS = (*FORESEEN, ValueError, TypeError, AttributeError, AssertionError, RecursionError)
+"""What Hydra raises about overrides that it cannot take; the last five where it did not foresee them."""
 NO_VALUES = "names no values; write them out and add -m, as in -m seed=0,1 (a search takes intervals too)"
 
 
@@ -87,10 +87,7 @@ def problems_of(overrides: Sequence[str], *, multirun: bool = False) -> list[str
             if multirun and _is_interval(override):  # has no values to go through: a search draws from it
                 continue
             if len(singles) > 1 and not multirun:
-                problems.append(
-                    f"{override}: several values need -m, one run each; quote a text that holds a comma, as in "
-                    "'data.prompt.command=\"Write, please:\"'"
-                )
+                problems.append(f"{override}: several values need -m, one run each; {_as_one_value(override)}")
             for single in singles:
                 try:
                     compose("config", overrides=[*accepted, single])
@@ -117,6 +114,14 @@ def _singles(text: str) -> list[str]:
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
+def _as_one_value(override: str) -> str:
+    """Say how values are written that were meant together."""
+    group, _, values = override.partition("=")
+    if group == "tracker":
+        return f"for one run with all of them write '{group}=[{values}]'"
+    return "quote a text that holds a comma, as in 'data.prompt.command=\"Write, please:\"'"
+
+
 def _is_interval(text: str) -> bool:
     try:
         return OverridesParser.create().parse_override(text).is_interval_sweep()
@@ -139,7 +144,7 @@ def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
         return f"{text}: {NO_VALUES}"
     key = override.get_key_element().lstrip("+~")
     reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
-    missing_option = re.search(r"Could not find '(.*)'", str(error))
+    missing_option = re.search(r"Could not (?:find|load) '(.*)'", str(error))
     if missing_option:
         if extra := missing_extra(missing_option.group(1)):
             return f"{text}: needs more packages; pip install 'nano-llm[{extra}]'"
@@ -147,7 +152,8 @@ def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
         return f"{text}: {_explain_option(group, option)}"
     if "/" in key and options_of(key):
         return f"{text}: {_explain_misfit(key, text, accepted)}"
-    if "Could not override" in str(error) or "not in struct" in reason:
+    # The last one is about a setting below a part that was not chosen, such as tracker.wandb.
+    if "Could not override" in str(error) or "not in struct" in reason or isinstance(error, AssertionError):
         return f"{text}: {_explain_key(key, override, accepted)}"
     if override.is_delete() and key not in group_names():
         return f"{text}: settings cannot be removed; set {key} to another value instead"
@@ -244,5 +250,12 @@ def _kind(hint: Any) -> str:
         return " or ".join(_kind(member) for member in get_args(hint))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return f"one of {', '.join(hint.__members__)}"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        NoneType: "null",
+        list[str]: "a list of texts such as [a,b]",
+    }
     return words.get(hint, str(hint))

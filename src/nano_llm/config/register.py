@@ -35,6 +35,8 @@ SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
     ("schedule", "_schema_constant", schema.ConstantConfig),
     ("schedule", "_schema_wsd", schema.WsdConfig),
     ("trainer", "_schema", schema.TrainerConfig),
+    ("tracker", "_schema_wandb", schema.WandbConfig),
+    ("tracker", "_schema_tensorboard", schema.TensorboardConfig),
     ("paths", "_schema", schema.PathsConfig),
     ("sweep", "_schema", schema.SweepConfig),
 )

@@ -604,6 +604,41 @@ class TrainerConfig:
     overfit_batches: int | None = setting("train on the first so many batches again and again; null: off", at_least=1)
 
 
+# ------------------------------------------------------------------------------------------- tracker
+
+
+class WandbMode(Enum):
+    """Where W&B keeps a run; ``auto`` uploads where a key is found, else as ``offline``."""
+
+    auto = "auto"
+    offline = "offline"
+
+
+@dataclass
+class WandbConfig:
+    """A run in Weights & Biases; its group is the study, its job type the arm."""
+
+    project: str = setting("project that holds the run")
+    entity: str | None = setting("user or team that owns the project; null: the key's own")
+    name: str = setting("name of the run on the page")
+    tags: list[str] = setting("tags of the run")
+    mode: WandbMode = setting("auto: upload where a key is found, else keep for `wandb sync` | offline: always keep")
+    artifact: bool = setting("upload the best checkpoint of a finished run as an artifact")
+
+
+@dataclass
+class TensorboardConfig:
+    """Event files in the run's folder; nothing to set."""
+
+
+@dataclass
+class TrackerConfig:
+    """Who shows a run's figures beside metrics.jsonl; each choice of the group fills in a part of its own."""
+
+    wandb: WandbConfig | None = None
+    tensorboard: TensorboardConfig | None = None
+
+
 # ----------------------------------------------------------------------------------------------- root
 
 
@@ -629,6 +664,10 @@ class Config:
     optimizer: OptimizerConfig = MISSING
     schedule: ScheduleConfig = MISSING
     trainer: TrainerConfig = MISSING
+    # No choice may take back what another one has filled in, so that none is chosen is said here.
+    tracker: TrackerConfig = field(
+        default_factory=TrackerConfig, metadata={"volatile": True, "absent": TrackerConfig()}
+    )
     paths: PathsConfig = MISSING
 
 

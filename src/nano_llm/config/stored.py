@@ -3,7 +3,7 @@
 import typing
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any
 
 from omegaconf import MISSING
@@ -63,11 +63,15 @@ def _absent(declared: Field[Any]) -> Any:
 
 
 def _value(value: Any, hint: Any, declared: Field[Any], path: str, problems: list[str]) -> Any:
-    if is_dataclass(hint):
-        return _build(value, _choices(hint), f"{path}.", problems)
     allowed = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    group = next((kind for kind in allowed if is_dataclass(kind)), None)
+    if group is not None and not (value is None and NoneType in allowed):
+        return _build(value, _choices(group), f"{path}.", problems)
+    if hint == list[str] and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        problems.extend(value_problems(path, value, declared))
+        return value
     for kind in allowed:
-        if issubclass(kind, Enum) and isinstance(value, str) and value in kind.__members__:
+        if isinstance(kind, type) and issubclass(kind, Enum) and isinstance(value, str) and value in kind.__members__:
             return kind[value]
         if type(value) is kind or (kind is float and type(value) is int):
             problems.extend(value_problems(path, value, declared))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -93,15 +93,24 @@ def _convert_value(node: DictConfig, declared: Field[Any], hint: Any, path: str,
         problems.append(f"{path}={_shown(node._get_node(name))}: {str(error).splitlines()[0]}")
         return None
     if isinstance(value, DictConfig):
-        return _convert_node(value, hint, path, problems)
+        # A group may be optional.
+        expected = next((kind for kind in get_args(hint) if isinstance(kind, type) and is_dataclass(kind)), hint)
+        return _convert_node(value, expected, path, problems)
     if isinstance(value, ListConfig):
-        return list(value)
+        value = list(value)
     problems.extend(value_problems(path, value, declared))
     return value
 
 
 def value_problems(path: str, value: Any, declared: Field[Any]) -> Iterator[str]:
-    """Say which limits of its declaration a number breaks, and what no file and no path can hold of a text."""
+    """Say which limits of its declaration a number breaks, and what no file and no path can hold of a text.
+
+    A list has the problems of its items.
+    """
+    if isinstance(value, list):
+        for item in value:
+            yield from value_problems(path, item, declared)
+        return
     if isinstance(value, str):
         if unfit := next((character for character in value if character == "\0" or _is_half(character)), None):
             yield f"{path}={value}: holds {unfit!r}, which is no character of a text ({declared.metadata['doc']})"

@@ -54,7 +54,7 @@ def _varying(arms: pd.DataFrame) -> list[str]:
         for column in arms.columns
         if column.startswith(PREFIX)
         and column.rpartition(".")[2] not in LABELS
-        and not column.startswith(f"{PREFIX}paths.")
+        and not column.startswith((f"{PREFIX}paths.", f"{PREFIX}tracker."))
         and len(set(map(str, arms[column].dropna()))) > 1
     ]
 

@@ -4,6 +4,7 @@ outputs/<study>/<arm>-<id>/seed-<n>/
   config.yaml  overrides.yaml  environment.json  data.json
   metrics.jsonl  status.json  run.log  summary.json
   checkpoints/{best,last}/ (and previous/ until it is finished)   evaluation/<name>.json
+  tensorboard/  wandb/ (of trackers that were asked for)
 """
 
 import contextlib
