@@ -23,6 +23,7 @@ COMMANDS = {
     "ask": ("nano_llm.cli.ask", "send a prompt or a JSON body to a server and print what comes"),
     "prepare": ("nano_llm.cli.prepare", "prepare a corpus without training"),
     "bench": ("nano_llm.cli.bench", "measure speed and memory on this machine, beside its ceilings and beside peers"),
+    "export": ("nano_llm.cli.export", "write a model as a folder that transformers loads, and upload it"),
     "import": ("nano_llm.cli.import_reference", "turn a checkpoint of the reference system into one of ours"),
 }
 """Name of a command -> the module whose ``main(arguments)`` carries it out, and one line of help."""

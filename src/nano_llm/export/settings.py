@@ -120,14 +120,16 @@ def _readout(readout: ReadoutConfig, d_model: int) -> dict[str, Any]:
     if isinstance(readout, TiedReadoutConfig):
         return {"readout": "tied", "perceptrons": {}}
     if isinstance(readout, MlpReadoutConfig):
-        name, heads = "mlp", {"perceptron": readout}
-    elif isinstance(readout, TwoHeadReadoutConfig):
-        name, heads = "two_head", {"shared": readout.shared, "delta0": readout.delta0, "delta1": readout.delta1}
-    elif isinstance(readout, SymmetricReadoutConfig):
-        name, heads = "symmetric", {"shared": readout.shared, "delta": readout.delta}
-    else:
-        raise _unknown("model.readout", readout)
-    return {"readout": name, "perceptrons": {part: _widths(head, d_model) for part, head in heads.items()}}
+        return _perceptrons("mlp", d_model, perceptron=readout)
+    if isinstance(readout, TwoHeadReadoutConfig):
+        return _perceptrons("two_head", d_model, shared=readout.shared, delta0=readout.delta0, delta1=readout.delta1)
+    if isinstance(readout, SymmetricReadoutConfig):
+        return _perceptrons("symmetric", d_model, shared=readout.shared, delta=readout.delta)
+    raise _unknown("model.readout", readout)
+
+
+def _perceptrons(readout: str, d_model: int, **heads: HeadConfig | MlpReadoutConfig) -> dict[str, Any]:
+    return {"readout": readout, "perceptrons": {name: _widths(head, d_model) for name, head in heads.items()}}
 
 
 def _widths(head: HeadConfig | MlpReadoutConfig, d_model: int) -> list[int]:

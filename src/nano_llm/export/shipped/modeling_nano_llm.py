@@ -380,8 +380,8 @@ class NanoLlmForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc
             logits_BTV: Tensor = self.readout(hidden_BTD, self.trunk.embedding.weight, outcome)
             return logits_BTV
         if isinstance(outcome, int):
-            logits_BTV = self.decoders[outcome](tokens_BT, this, 0, kept)
-            return logits_BTV
+            decoder: Callable[..., Tensor] = self.decoders[outcome]
+            return decoder(tokens_BT, this, 0, kept)
         # Each reads all rows, and has layers of the cache of its own.
         first_layer = self.config.num_hidden_layers // 2
         zero_BTV = self.decoders[0](tokens_BT, this, 0, kept)
