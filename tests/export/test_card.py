@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from export.exporting import UNKNOWN, author_of, export
-from nano_llm.checkpoint import Checkpoint
+from nano_llm.checkpoint import Checkpoint, build_model
 from nano_llm.config.compose import compose_config
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.export.card import Background, render_card
@@ -36,10 +36,8 @@ def of_imdb(*overrides: str) -> Checkpoint:
     config = compose_config(["data=imdb", "scale=tiny", *paths, *overrides])
     like = untrained("model=tarnet")
     tokenizer = Tokenizer.fit_bytes(["the film is dull", "the film is good"], 300, True)
-    from nano_llm import checkpoint
-
-    model = checkpoint.build_model(config, tokenizer.vocab_size)
-    return replace(like, config=config, tokenizer=tokenizer, weights=model.state_dict())
+    weights = build_model(config, tokenizer.vocab_size).state_dict()
+    return replace(like, config=config, tokenizer=tokenizer, weights=weights)
 
 
 def test_the_hub_reads_its_head() -> None:
@@ -79,38 +77,59 @@ def test_a_local_folder_is_not_named() -> None:
         assert "stanfordnlp" not in text
 
 
-def test_samples_of_both_outcomes_are_shown_redacted_and_the_same_each_time() -> None:
-    checkpoint = untrained("model=tarnet", words=["fucking"])
-    index = checkpoint.tokenizer.encode("fucking")[0]
-    loud = {name: tensor.clone() for name, tensor in checkpoint.weights.items()}
-    loud["readout.shared.output.weight"][index] = 0
-    hidden = [name for name in loud if name.startswith("readout.shared.hidden")]
-    assert hidden
+def test_samples_of_both_outcomes_are_shown_and_the_same_each_time() -> None:
+    checkpoint = untrained("model=tarnet")
     text = card(checkpoint)
     assert text == card(checkpoint)
-    headings = re.findall(r"^(Y[01] \((?:negative|positive)\), \w+):$", text, re.MULTILINE)
+    headings = re.findall(r"^(Y[01] \((?:negative|positive)\), \w+):\n\n    \w", text, re.MULTILINE)
     assert headings == [
         "Y0 (negative), drama",
         "Y1 (positive), drama",
         "Y0 (negative), comedy",
         "Y1 (positive), comedy",
     ]
+
+
+def test_explicit_words_are_redacted_in_samples() -> None:
+    checkpoint = untrained("model=vanilla", words=["fucking"])
+    (index,) = checkpoint.tokenizer.encode("fucking")
+    embedding = checkpoint.weights["trunk.embedding.weight"]
+    embedding[index] *= 3
+    checkpoint.weights["trunk.final_norm.weight"].zero_()
+    checkpoint.weights["trunk.final_norm.bias"].copy_(embedding[index])  # so that it says nothing else
+    text = card(checkpoint, outcome=None)
+    assert "    [redacted] [redacted]" in text
     assert "fucking" not in text
 
 
-@pytest.mark.parametrize("overrides", [("model=tarnet",), ("model=vanilla",)], ids=["two outcomes", "tags"])
-def test_its_example_runs_as_it_stands(
-    overrides: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = export(tmp_path / "model", untrained(*overrides))
+def of_the_reference() -> Checkpoint:
+    """A model whose tokenizer spells markers as text."""
+    checkpoint = of_imdb("model=tarnet")
+    command = "GENERATE an IMDB-like review: [REVIEW]"
+    tokenizer = Tokenizer.fit_reference([f"<bos>{command} the film is dull. [/REVIEW]<eos>"] * 2, 300, True)
+    weights = build_model(checkpoint.config, tokenizer.vocab_size).state_dict()
+    return replace(checkpoint, tokenizer=tokenizer, weights=weights)
+
+
+MODELS = {
+    "two outcomes": (lambda: untrained("model=tarnet"), "0 "),
+    "tags": (lambda: untrained("model=vanilla"), "[SENTIMENT] negative"),
+    "reference": (of_the_reference, "0 "),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_its_example_runs_as_it_stands(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build, beginning = MODELS[kind]
+    folder = export(tmp_path / "model", build())
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert "path/to/this/folder" in code
+    assert ('stop_strings=[" [/REVIEW]"]' in code) is (kind == "reference")
     torch.manual_seed(0)
     exec(code.replace("path/to/this/folder", str(folder)), {})
-    written = capsys.readouterr().out.splitlines()
-    assert len(written) == 2
-    assert written[0].startswith("0 " if overrides == ("model=tarnet",) else "[SENTIMENT] negative")
-    assert all(len(line.split()) > 3 for line in written)
+    written = capsys.readouterr().out
+    assert written.startswith(beginning)
+    assert len(written) > 40
 
 
 def test_its_example_names_the_repository_it_goes_to() -> None:

@@ -64,6 +64,6 @@ def _explain(error: Exception, aim: str) -> NoReturn:
             f"The Hub refuses to let you {aim} it: {said} Log in with `hf auth login`, with a token that may write."
         ) from error
     raise OutputError(
-        f"Cannot {aim} the Hub at {constants.ENDPOINT} ({type(error).__name__}: {said}). Look after the network and give "
-        "the same command again, or leave out --push."
+        f"Cannot {aim} the Hub at {constants.ENDPOINT} ({type(error).__name__}: {said}). Look after the network and "
+        "give the same command again, or leave out --push."
     ) from error

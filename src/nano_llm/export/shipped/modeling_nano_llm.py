@@ -9,6 +9,7 @@ Inside, ``outcome`` is 0 or 1 for all rows, or a tensor (B, 1, 1) with one for e
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -325,6 +326,14 @@ class NanoLlmForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc
             loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
         output = CausalLMOutputWithPast(loss=loss, logits=logits_BTV, past_key_values=past_key_values)
         return output.to_tuple() if return_dict is False else output
+
+    def prepare_inputs_for_generation(self, *args: Any, tokenizer: object = None, **kwargs: Any) -> dict[str, Any]:
+        """Return the arguments of ``forward`` for a step, ``outcome`` among them.
+
+        The tokenizer, which stop strings need, is not one of them, though transformers hands it on.
+        """
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(*args, **kwargs)
+        return inputs
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding, if there is one alone."""
