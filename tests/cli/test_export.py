@@ -1,13 +1,18 @@
 """``nano-llm export``: a run becomes a folder for transformers, or a sentence says why not."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from hub_stand_in import TOKEN, Hub, hub_stand_in
 from nano_llm.cli.main import main
 from nano_llm.export.folder import FILES
 
@@ -23,6 +28,17 @@ def refusal(capsys: pytest.CaptureFixture[str], run: Path | str, target: Path, *
     assert captured.err.startswith("Error: ")
     assert captured.err.count("\n") == 1
     return captured.err
+
+
+@contextmanager
+def logged_in_to_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with hub_stand_in() as hub:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.address)
+        yield hub
+        huggingface_hub.close_session()
 
 
 def test_a_checkpoint_is_exported(two_heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +66,29 @@ def test_the_card_of_a_run_tells_its_records(trained: Path, tmp_path: Path) -> N
     assert "- train: 60 reviews" in card
     assert "| bpb ↓ | 0.5000 | [0.4000, 0.6000] | 9 | bits a byte | of a test |" in card
     assert str(tmp_path) not in card
+
+
+def test_what_the_documentation_shows_works(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    from transformers import dynamic_module_utils
+
+    shutil.copytree(trained / "outputs", tmp_path / "outputs")
+    page = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
+    (commands,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    with logged_in_to_a_stand_in(monkeypatch) as hub:
+        for command in commands.splitlines():
+            words = shlex.split(command, comments=True)
+            assert words[0] == "nano-llm"
+            assert main(words[1:]) == 0, capsys.readouterr().err
+    assert hub.files
+    capsys.readouterr()
+    exec(example, {})
+    assert len(capsys.readouterr().out.splitlines()) >= 2
 
 
 def test_exporting_loads_neither_transformers_nor_the_hub(two_heads: Path, tmp_path: Path) -> None:
@@ -96,15 +135,8 @@ def test_a_push_without_a_login_writes_nothing(
 def test_a_push_uploads_the_whole_export(
     two_heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    huggingface_hub = pytest.importorskip("huggingface_hub")
-    from hub_stand_in import TOKEN, hub_stand_in
-
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    with hub_stand_in() as hub:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.address)
+    with logged_in_to_a_stand_in(monkeypatch) as hub:
         assert export(two_heads, tmp_path / "model", "--push", "me/toy") == 0
-        huggingface_hub.close_session()
     assert capsys.readouterr().out.endswith(f"Uploaded it to {hub.address}/me/toy\n")
     assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     assert 'name = "me/toy"' in hub.files["README.md"].decode()

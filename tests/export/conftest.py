@@ -7,13 +7,10 @@ import pytest
 
 from nano_llm.export import card
 
-transformers = pytest.importorskip("transformers")
-
 
 @pytest.fixture(scope="session", autouse=True)
 def own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    from transformers import dynamic_module_utils
-
+    dynamic_module_utils = pytest.importorskip("transformers").dynamic_module_utils
     folder = tmp_path_factory.mktemp("modules")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder))

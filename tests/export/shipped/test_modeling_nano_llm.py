@@ -163,7 +163,7 @@ def test_without_an_outcome_the_one_of_the_config_speaks(tmp_path: Path) -> None
     assert not torch.equal(model(tokens_BT).logits, model(tokens_BT, outcome=1).logits)
 
 
-@pytest.mark.parametrize("outcome", [2, -1, "y0", torch.tensor([0, 1]), torch.tensor([0, 1, 2, 0])])
+@pytest.mark.parametrize("outcome", [2, -1, "y0", torch.tensor([0, 1]), torch.tensor([0, 1, 2, 0]), torch.ones(4, 1)])
 def test_an_outcome_that_there_is_not_is_refused(tarnet: tuple[Checkpoint, Any], outcome: Any) -> None:
     checkpoint, model = tarnet
     with pytest.raises(ValueError, match="outcome="):

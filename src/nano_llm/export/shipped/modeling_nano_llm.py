@@ -350,8 +350,8 @@ class NanoLlmForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc
             return 0
         if outcome is None:
             outcome = self.config.outcome
-        if isinstance(outcome, Tensor) and outcome.ndim == 1:
-            if len(outcome) != num_rows or not ((outcome == 0) | (outcome == 1)).all():
+        if isinstance(outcome, Tensor) and outcome.ndim > 0:
+            if outcome.shape != (num_rows,) or not ((outcome == 0) | (outcome == 1)).all():
                 raise ValueError(f"outcome={outcome.tolist()}: give 0 or 1 for each of the {num_rows} rows.")
             return outcome.to(self.device).view(-1, 1, 1)
         if outcome not in (0, 1):
