@@ -143,7 +143,7 @@ def _data(checkpoint: Checkpoint, background: Background) -> str:
         )
     repository = _repository(checkpoint, background)
     if repository is None:
-        return "English reviews from a local folder, labelled negative or positive."
+        return f"English reviews from a local folder (`data={data.name}`), labelled negative or positive."
     return f"English movie reviews of `{repository}`, labelled negative or positive."
 
 

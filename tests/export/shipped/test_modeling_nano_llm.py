@@ -133,6 +133,18 @@ def test_the_cache_changes_nothing_also_where_rows_are_padded(both: tuple[Checkp
         assert text.tolist() == cached[row, start:].tolist()
 
 
+def test_every_token_has_something_to_look_at_and_text_never_looks_at_padding() -> None:
+    from nano_llm.export.shipped.modeling_nano_llm import visible
+
+    mask_BS = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    seen_B1TS = visible(mask_BS, 1, 4, mask_BS.device)
+    assert seen_B1TS is not None
+    assert seen_B1TS[:, 0].int().tolist() == [
+        [[0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 1, 1, 1]],
+        [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]],
+    ]
+
+
 @torch.no_grad()
 def test_tokens_read_in_parts_are_read_alike(both: tuple[Checkpoint, Any]) -> None:
     checkpoint, model = both

@@ -433,6 +433,6 @@ def visible(attention_mask_BS: Tensor | None, num_past: int, num_new: int, devic
     own_T1 = slot_S[num_past:].unsqueeze(-1)
     before_BTS = (slot_S <= own_T1).unsqueeze(0)
     if attention_mask_BS is not None:
-        # Padding sees itself: the mean of nothing is not a number, which no mask would hide from others.
+        # Padding sees itself: of nothing, some kernels make what is not a number, which no mask would hide from others.
         before_BTS = before_BTS & attention_mask_BS.bool().unsqueeze(1) | (slot_S == own_T1)
     return before_BTS.unsqueeze(1)
