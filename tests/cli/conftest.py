@@ -4,34 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
 
 from nano_llm import checkpoint
-from nano_llm.config.compose import compose_config
-from nano_llm.config.schema import ScmConfig
-from nano_llm.data import scm
-from nano_llm.data.template import Template
-from nano_llm.data.tokenizer import Tokenizer, words_of
+from untrained import untrained
 
 
 def save_untrained(folder: Path, *overrides: str, words: Sequence[str] = ()) -> Path:
-    """Save a tiny model of the structural corpus whose weights, those of the deltas included, are drawn by chance.
-
-    It knows some words more than its corpus has.
-    """
-    config = compose_config(["data=scm", "scale=tiny", *overrides])
-    assert isinstance(config.data, ScmConfig)
-    torch.manual_seed(0)
-    law = scm.review_law(config.data)
-    num_outcomes = 2 if config.model.name == "tarnet" else 1
-    template = Template.of(config.data, num_outcomes)
-    prompts = [word for k in (0, 1) for word in words_of(template.prompt(k, "drama"))]
-    tokenizer = Tokenizer.of_words([*law.vocabulary, *prompts, *law.topics, *words], 1024)
-    model = checkpoint.build_model(config, tokenizer.vocab_size)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    checkpoint.save(folder, config=config, tokenizer=tokenizer, model=model, metrics={})
+    """Save a model that nobody has trained."""
+    found = untrained(*overrides, words=words)
+    checkpoint.save(folder, config=found.config, tokenizer=found.tokenizer, model=found.model(), metrics={})
     return folder
 
 

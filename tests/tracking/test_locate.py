@@ -24,12 +24,17 @@ def test_a_run_a_checkpoint_and_the_latest(tmp_path: Path) -> None:
     assert locate(str(old), tmp_path) == locate(str(best), tmp_path)
     assert locate(str(old), tmp_path).folder == old
     assert locate("latest", tmp_path).folder == new
+    assert locate(str(old), tmp_path).checkpoint_name == "best"
+    (old / "checkpoints/last").mkdir()
+    assert locate(str(old / "checkpoints/last"), tmp_path).checkpoint_name == "last"
 
 
 def test_a_checkpoint_outside_a_run_is_its_own_place(tmp_path: Path) -> None:
     (tmp_path / "imported").mkdir()
     (tmp_path / "imported/manifest.json").write_text("{}")
-    assert locate(str(tmp_path / "imported"), tmp_path).folder == tmp_path / "imported"
+    found = locate(str(tmp_path / "imported"), tmp_path)
+    assert found.folder == tmp_path / "imported"
+    assert found.checkpoint_name == "best", "its records are not those of another one"
 
 
 @pytest.mark.parametrize("name", ["latest", "nowhere"])

@@ -97,23 +97,18 @@ def _wanted(given: argparse.Namespace) -> list[str]:
     return given.metrics.split(",") if given.metrics else []
 
 
-def _checkpoint_name(place: Place) -> str:
-    # A checkpoint that lies in no run is its own folder.
-    return "best" if place.checkpoint == place.folder else place.checkpoint.name
-
-
 def _records_folder(place: Place, given: argparse.Namespace) -> Path:
-    return records_folder(place.folder, _checkpoint_name(place), Suite[given.suite])
+    return records_folder(place.folder, place.checkpoint_name, Suite[given.suite])
 
 
 def _shown(place: Place) -> str:
     """Return the folder that a model is known by."""
-    return str(place.folder if _checkpoint_name(place) == "best" else place.checkpoint)
+    return str(place.folder if place.checkpoint_name == "best" else place.checkpoint)
 
 
 def _name(place: Place) -> str:
     """Return what a model is called in the name of a file: ``tarnet-0123456789ab-seed-0``, or with its checkpoint."""
-    folder, checkpoint = place.folder.resolve(), _checkpoint_name(place)
+    folder, checkpoint = place.folder.resolve(), place.checkpoint_name
     parts = [folder.name] if place.checkpoint == place.folder else [folder.parent.name, folder.name]
     return "-".join([*parts, *([] if checkpoint == "best" else [checkpoint])])
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "prepare": ("nano_llm.cli.prepare", "prepare a corpus without training"),
     "bench": ("nano_llm.cli.bench", "measure speed and memory on this machine, beside its ceilings and beside peers"),
     "doctor": ("nano_llm.cli.doctor", "tell versions, devices, data, folders and keys, and what is wrong here"),
+    "export": ("nano_llm.cli.export", "write a model as a folder that transformers loads, and upload it"),
     "import": ("nano_llm.cli.import_reference", "turn a checkpoint of the reference system into one of ours"),
 }
 """Name of a command -> the module whose ``main(arguments)`` carries it out, and one line of help."""

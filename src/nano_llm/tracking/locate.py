@@ -17,6 +17,11 @@ class Place:
     folder: Path
     """Of the run; of the checkpoint itself where it lies in no run."""
 
+    @property
+    def checkpoint_name(self) -> str:
+        """Which of the run's checkpoints it is; ``best`` of one that lies in no run."""
+        return "best" if self.checkpoint == self.folder else self.checkpoint.name
+
 
 def locate(name: str, outputs: Path) -> Place:
     """Find a trained model.

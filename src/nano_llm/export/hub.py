@@ -1,0 +1,69 @@
+"""Exports on the Hugging Face Hub, by `huggingface_hub` of the extra `hf`."""
+
+from pathlib import Path
+from typing import NoReturn
+
+from nano_llm.errors import OutputError, RequestError
+
+
+def check_login(repository: str) -> None:
+    """Check that a repository can be named so, and that its owner could be logged in: before anything is written.
+
+    Raises:
+        RequestError: The name is none, nobody is logged in, or the Hub does not know the token.
+        OutputError: The Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise RequestError(f"--push {repository}: {error}") from error
+    if get_token() is None:
+        raise RequestError(
+            "--push: nobody is logged in to the Hugging Face Hub. Log in with `hf auth login`, or set HF_TOKEN."
+        )
+    try:
+        HfApi().whoami()
+    except Exception as error:  # of several packages, as the version has it
+        _explain(error, "log in to")
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload an export and return its address; a repository that is not there is made, a private one.
+
+    Args:
+        folder: Of the export.
+        repository: ``owner/name``, or the name alone for one of whoever is logged in.
+
+    Raises:
+        RequestError: The Hub refuses the token.
+        OutputError: The Hub cannot be reached, or does not take the files.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        made = api.create_repo(repository, private=True, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=made.repo_id, commit_message="Upload an export of nano_llm")
+    except Exception as error:  # of several packages, as the version has it
+        _explain(error, f"write {repository} on")
+    return str(made)
+
+
+def _explain(error: Exception, aim: str) -> NoReturn:
+    """Raise what the Hub or the network has said as an error of ours."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+        raise RequestError(
+            f"The Hub refuses to let you {aim} it: {said} Log in with `hf auth login`, with a token that may write."
+        ) from error
+    raise OutputError(
+        f"Cannot {aim} the Hub at {constants.ENDPOINT} ({type(error).__name__}: {said}). Look after the network and "
+        "give the same command again, or leave out --push."
+    ) from error

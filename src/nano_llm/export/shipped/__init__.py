@@ -1,0 +1,1 @@
+"""What lies beside exported weights: it is copied as it is, so it imports nothing of nano_llm."""
