@@ -27,7 +27,7 @@ def test_the_scale_below_has_the_tints_of_the_text() -> None:
     shown = SPAN.findall(divergence_text(["x"], [0.1]).html)
     ticks = {text.strip(): tint for tint, _, text in shown[1:]}
     assert ticks["0.1"] == shown[0][0]
-    assert list(ticks)[0] == "0"
+    assert next(iter(ticks)) == "0"
     assert list(ticks)[-1] == "0.69"
 
 
