@@ -138,7 +138,7 @@ UNTESTED_ALONE = {
     "cli/evaluate.py": "in test_assessment",
     "evaluation/measured.py": "records",
     "evaluation/needs.py": "in test_assessment",
-    "report/figures.py": "in report/test_report",
+    "report/figures/study.py": "in report/test_figures",
     "serving/answer.py": "in serving/test_completions",
     "serving/answering.py": "in serving/test_stream",
     "serving/fields.py": "in serving/test_asked",

@@ -117,6 +117,30 @@ def test_single_precision_stays_near_the_exact_values(d_model: int) -> None:
         assert (grad - exact_grads[name]).norm() <= 1e-4 * exact_grads[name].norm(), name
 
 
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_listener_hears_the_weights_of_every_choice_while_it_listens(learns: bool) -> None:
+    config = interblock(2, "delta", "cumulative", final_mix=True)
+    model = build(config, small_scale(5), dtype=torch.float64)
+    scatter_parameters(model)
+    tokens = some_tokens(2, 5)
+    heard: dict[int, Tensor] = {}
+    with torch.set_grad_enabled(learns), model.trunk.mixing.heard(heard.__setitem__):
+        model.trunk(tokens)
+    by_the_book = oracle_of(model.trunk, config)
+    by_the_book.hidden(tokens)
+    expected = {
+        m: oracle.depth_weights(
+            sources, by_the_book.parameters[f"mixing.queries.{m}"], by_the_book.parameters[f"mixing.key_weights.{m}"]
+        )
+        for m, sources in enumerate(by_the_book.mixed)
+        if len(sources) > 1
+    }
+    torch.testing.assert_close(heard, {m: weights.detach() for m, weights in expected.items()})
+    heard.clear()
+    model.trunk(tokens)
+    assert not heard
+
+
 # ------------------------------------------------------------------------------------------- the plan
 
 

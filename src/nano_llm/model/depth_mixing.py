@@ -12,7 +12,8 @@ key is ever written out. A snapshot is scored once, when it is taken, for all th
 the sum is a chain of multiply-adds over separate tensors, never a stack of the sources.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 EPS = 1e-6
+Listener = Callable[[int, Tensor], None]
+"""Takes the number of a mix and its weights (S, B, T)."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,9 @@ def score(source_BTD: Tensor, folded_QD: Tensor) -> tuple[Tensor, Tensor]:
 class DepthMemory:
     """The snapshots of one forward pass, each with its scores for the mixes that will read it."""
 
-    def __init__(self, mixes: list[Mix], folded: dict[int, Tensor]) -> None:
+    def __init__(self, mixes: list[Mix], folded: dict[int, Tensor], listener: Listener | None) -> None:
         self._mixes = mixes
+        self._listener = listener
         self._folded = folded  # one row D for each mix that has a choice
         self._snapshots: list[Tensor] = []
         self._scores: list[dict[int, Tensor]] = []  # (B, T) for each mix that reads the snapshot
@@ -173,6 +177,8 @@ class DepthMemory:
             sources.append(partial_BTD)
             scores.append(scores_1BT[0])
         weights_SBT = torch.stack(scores).softmax(0)
+        if self._listener is not None:
+            self._listener(index, weights_SBT.detach())
         if not torch.is_grad_enabled():
             return weighted_sum(weights_SBT, sources)
         mixed_BTD: Tensor
@@ -198,10 +204,20 @@ class DepthMixing(nn.Module):
         for m, mix in enumerate(mixes):
             self.queries[m].requires_grad_(mix.num_sources > 1)
             self.key_weights[m].requires_grad_(mix.num_sources > 1)
+        self._listener: Listener | None = None
+
+    @contextmanager
+    def heard(self, listener: Listener) -> Iterator[None]:
+        """Let somebody hear the weights of every mix that has a choice, of all forward passes in this context."""
+        self._listener = listener
+        try:
+            yield
+        finally:
+            self._listener = None
 
     def open(self) -> DepthMemory:
         """An empty memory for one forward pass."""
         queries = torch.stack([self.queries[m] for m in self.choosing])
         key_weights = torch.stack([self.key_weights[m] for m in self.choosing])
         rows = (queries * key_weights).unbind(0)
-        return DepthMemory(self.mixes, dict(zip(self.choosing, rows, strict=True)))
+        return DepthMemory(self.mixes, dict(zip(self.choosing, rows, strict=True)), self._listener)

@@ -47,7 +47,7 @@ def collect(study: Path) -> Study:
         raise OutputError(
             f"No runs in {study}. Name the folder of a study, such as outputs/runs; it holds <arm>/seed-<n> folders."
         )
-    curves = [_curve(study / folder, folder) for folder in folders]
+    curves = [read_curve(study / folder, folder) for folder in folders]
     rows = [
         _run(study / folder, folder, cells.get(folder, {}), curve)
         for folder, curve in zip(folders, curves, strict=True)
@@ -140,8 +140,13 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _curve(path: Path, folder: str) -> list[dict[str, Any]]:
-    """Return the rows of a run's metrics.jsonl; a line that a kill has torn is left out."""
+def read_curve(path: Path, folder: str) -> list[dict[str, Any]]:
+    """Return the rows of a run's metrics.jsonl, none if it is missing; a line that a kill has torn is left out.
+
+    Args:
+        path: Folder of the run.
+        folder: What each row calls it.
+    """
     rows: list[dict[str, Any]] = []
     try:
         lines = (path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()

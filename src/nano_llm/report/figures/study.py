@@ -3,56 +3,29 @@
 import io
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nano_llm.metrics import METRICS
-from nano_llm.report.arms import corpora
+from nano_llm.report.arms import PREFIX, corpora
+from nano_llm.report.figures.style import SIZE, Drawing, Style, line_styles, stacked, style, with_unit
+from nano_llm.report.figures.sweep import draw_sweep
 from nano_llm.report.statistics import t_interval
 
-INK = "#123456"
+CURRENT_COLOUR = "#123456"
 """Stands for ``currentColor``, which matplotlib does not know."""
 
-COLOURS = ("#3b82c4", "#e07b39", "#3f9e6e", "#b65fb0", "#c4423b", "#8a7a3c", "#4aa7b5", "#7d6cc9")
-DASHES = ("-", "--", ":", "-.")
-Style = dict[str, Any]
 MAX_LEGEND = 8  # arms that fit inside a figure
 MAX_LISTED = 24  # arms that fit below one; more are drawn without names
 LEGEND_ROW = 0.17  # inches
-MAX_PANELS = 4
-MAX_WEIGHTS = 8  # weights that are shown at equal distances
 MAX_SEED_LINES = 60
 FEW_POINTS = 3  # validations, up to which each is marked
 LEGEND_WIDTH = 60  # characters of a line of a legend below the figure
 LABEL_WIDTH = 24  # characters of a line beside a bar
-SIZE = (4.6, 3.2)  # inches; small, so that it stays readable on a phone
-WEIGHT = "settings.model.separation.weight"
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "nano_llm",
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.15,
-    "grid.color": INK,
-    "axes.prop_cycle": cycler(color=COLOURS),
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "legend.frameon": False,
-}
+WEIGHT = f"{PREFIX}model.separation.weight"
 MINUTES = ("minutes of training", 60.0)
 """Label of an axis, and what its unit is in that of the files."""
 COSTS = (
@@ -67,8 +40,8 @@ AXES = {"step": ("step", 1.0), "tokens": ("trained tokens (million)", 1e6), "tra
 def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
     """Return every figure that the runs allow: name -> SVG. An arm looks the same in all of them."""
     figures: dict[str, str] = {}
-    styles = _styles([str(arm) for arm in runs["arm"].unique()])
-    with mpl.rc_context(STYLE):
+    styles = line_styles([str(arm) for arm in runs["arm"].unique()])
+    with mpl.rc_context(style(CURRENT_COLOUR)):
         if len(curves):
             labelled = curves.merge(runs[["folder", "arm", "state"]].assign(corpus=corpora(runs)), on="folder")
             metric = next((name for name in ("val_bpb", "val_ce") if name in labelled), None)
@@ -83,14 +56,6 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
             if column in finished:
                 figures[name] = _svg(_bars(finished, column, label, unit, styles))
     return figures
-
-
-def _styles(arms: Sequence[str]) -> dict[str, Style]:
-    """Give each arm a colour, and a dash once the colours are used up."""
-    return {
-        arm: {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
-        for i, arm in enumerate(arms)
-    }
 
 
 def _curves(labelled: pd.DataFrame, metric: str, styles: dict[str, Style]) -> dict[str, str]:
@@ -110,8 +75,8 @@ def _curve(rows: pd.DataFrame, means: pd.DataFrame, axis: str, metric: str, styl
     lines = 0
     if not inside and len(names) <= MAX_LISTED:
         lines = -(-sum(-(-len(name) // LEGEND_WIDTH) for name in names) // (2 if short else 1))
-    width, height = _stacked(len(groups))
-    figure = Figure(figsize=(width, height + LEGEND_ROW * lines), layout="constrained")
+    width, height = stacked(len(groups))
+    figure = Drawing(width, height + LEGEND_ROW * lines)
     panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
     title, unit = AXES[axis]
     for axes, group in zip(panels, groups, strict=True):
@@ -120,7 +85,7 @@ def _curve(rows: pd.DataFrame, means: pd.DataFrame, axis: str, metric: str, styl
         for arm, mean in means[means["arm"].isin(group["arm"])].groupby("arm", sort=False):
             label = textwrap.fill(str(arm), LEGEND_WIDTH)
             axes.plot(mean[axis] / unit, mean[metric], linewidth=1.6, label=label, **styles[str(arm)], **_dots(mean))
-        axes.set_ylabel(_with_unit(metric))
+        axes.set_ylabel(with_unit(metric))
         if inside:
             axes.legend(fontsize=8)
     panels[-1].set_xlabel(title)
@@ -159,48 +124,15 @@ def mean_curves(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return points[list(columns)].mean()[num_seeds == wanted].reset_index()
 
 
-def _stacked(number: int) -> tuple[float, float]:
-    """Return the size of a figure of panels one above the other, in inches."""
-    return SIZE[0], SIZE[1] * (1 if number == 1 else 0.75 * number)
-
-
 def _weights(finished: pd.DataFrame) -> dict[str, Figure]:
     """Draw what the separation weight does, a figure for each metric, a line for each corpus."""
     if WEIGHT not in finished or finished[WEIGHT].nunique() < 2:
         return {}
     metrics = [name for name in ("val_ce", "val_bpb", "val_js") if name in finished]
-    return {f"weight_{metric}": _weight(finished, metric) for metric in metrics}
-
-
-def _weight(finished: pd.DataFrame, metric: str) -> Figure:
-    rows = finished.dropna(subset=[WEIGHT, metric])
-    weights = sorted(rows[WEIGHT].unique())
-    groups = list(rows.groupby("name", sort=False))
-    if len(groups) > MAX_PANELS:
-        groups = [(f"{len(groups)} names together", rows)]
-    even = len(weights) <= MAX_WEIGHTS
-    figure = Figure(figsize=_stacked(len(groups)), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
-    for i, (axes, (name, group)) in enumerate(zip(panels, groups, strict=True)):
-        colour = COLOURS[i % len(COLOURS)]
-        present = [
-            (weights.index(weight) if even else weight, values[metric].tolist())
-            for weight, values in group.groupby(WEIGHT)
-        ]
-        estimates = [t_interval(values) for _, values in present]
-        x = [place for place, _ in present]
-        halves = [np.nan if estimate.high is None else estimate.high - estimate.mean for estimate in estimates]
-        axes.errorbar(x, [e.mean for e in estimates], halves, color=colour, marker="o", markersize=4, capsize=3)
-        for place, values in present:
-            axes.plot([place] * len(values), values, ".", color=colour, alpha=0.45, markersize=5)
-        axes.set_ylabel(_with_unit(metric))
-        axes.set_title(str(name), fontsize=9, loc="left")
-        if even:
-            axes.set_xticks(range(len(weights)), [f"{weight:.3g}" for weight in weights])
-        else:
-            axes.set_xscale("symlog", linthresh=min(weight for weight in weights if weight > 0))
-    panels[-1].set_xlabel("separation weight")
-    return figure
+    return {
+        f"weight_{metric}": draw_sweep(finished.dropna(subset=[WEIGHT, metric]), metric, WEIGHT, "separation weight")
+        for metric in metrics
+    }
 
 
 def _bars(finished: pd.DataFrame, column: str, label: str, unit: float, styles: dict[str, Style]) -> Figure:
@@ -210,11 +142,11 @@ def _bars(finished: pd.DataFrame, column: str, label: str, unit: float, styles: 
     names = [textwrap.fill(str(arm), LABEL_WIDTH) for arm in means.index]
     places = {arm: place for place, arm in enumerate(means.index)}
     height = 0.8 + sum(0.1 + 0.15 * (1 + name.count("\n")) for name in names)
-    figure = Figure(figsize=(SIZE[0], max(1.6, height)), layout="constrained")
+    figure = Drawing(SIZE[0], max(1.6, height))
     axes = figure.add_subplot()
     colours = [styles[str(arm)]["color"] for arm in means.index]
     axes.barh(range(len(names)), means, color=colours, alpha=0.55, height=0.65)
-    axes.scatter(costs, finished["arm"].map(places), s=8, color=INK, linewidths=0)
+    axes.scatter(costs, finished["arm"].map(places), s=8, color=CURRENT_COLOUR, linewidths=0)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
@@ -229,7 +161,7 @@ def _intervals(finished: pd.DataFrame, metric: str, styles: dict[str, Style]) ->
     }
     names = [textwrap.fill(arm, LABEL_WIDTH) for arm in values]
     height = 0.8 + sum(0.1 + 0.15 * (1 + name.count("\n")) for name in names)
-    figure = Figure(figsize=(SIZE[0], max(1.6, height)), layout="constrained")
+    figure = Drawing(SIZE[0], max(1.6, height))
     axes = figure.add_subplot()
     for place, (arm, seeds) in enumerate(values.items()):
         estimate = t_interval(seeds)
@@ -239,12 +171,8 @@ def _intervals(finished: pd.DataFrame, metric: str, styles: dict[str, Style]) ->
         axes.plot(seeds, [place] * len(seeds), ".", color=colour, alpha=0.45, markersize=5)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel(_with_unit(metric))
+    axes.set_xlabel(with_unit(metric))
     return figure
-
-
-def _with_unit(metric: str) -> str:
-    return f"{metric} ({METRICS[metric].unit})"
 
 
 def _svg(figure: Figure) -> str:
@@ -252,4 +180,4 @@ def _svg(figure: Figure) -> str:
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     # The prologue would end an HTML page's parsing of the picture.
-    return text[text.index("<svg") :].replace(INK, "currentColor")
+    return text[text.index("<svg") :].replace(CURRENT_COLOUR, "currentColor")
