@@ -26,12 +26,13 @@ def sources() -> list[Path]:
     return [path for path in found if MARK in path.read_text(encoding="utf-8")]
 
 
-def run(source: Path, cell_seconds: int) -> nbformat.NotebookNode:
+def run(source: Path, cell_seconds: int, made_at: str) -> nbformat.NotebookNode:
     """Return a notebook with the outputs of a run from top to bottom.
 
     Args:
         source: Its Python file.
         cell_seconds: After which a cell counts as hung.
+        made_at: Commit, kept with the notebook.
 
     Raises:
         CellExecutionError: A cell raised.
@@ -48,7 +49,7 @@ def run(source: Path, cell_seconds: int) -> nbformat.NotebookNode:
     for index, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{index}"  # jupytext draws others at every reading
     del notebook.metadata["jupytext"]
-    notebook.metadata["nano_llm"] = {"commit": commit()}
+    notebook.metadata["nano_llm"] = {"commit": made_at}
     return notebook
 
 
@@ -70,10 +71,11 @@ def main() -> int:
         parser.error(f"no notebook {unknown[0]!r}; there are {', '.join(known)}")
     if given.to is None and os.environ.get("NANO_LLM_FAST"):
         parser.error("NANO_LLM_FAST is set, and its outputs are not for readers: unset it, or give --to FOLDER.")
+    made_at = commit()  # before the first notebook differs from it
     for name in given.names or known:
         source = known[name]
         target = (given.to or source.parent) / f"{name}.ipynb"
-        nbformat.write(run(source, given.cell_seconds), target)
+        nbformat.write(run(source, given.cell_seconds, made_at), target)
         print(f"Wrote {target}", flush=True)
     return 0
 

@@ -43,6 +43,7 @@ from nano_llm.session import identify, run_session
 # %matplotlib inline
 # %config InlineBackend.figure_format = "retina"
 plt.rcParams.update(STYLE)
+pd.set_option("display.max_colwidth", None)
 FAST = "NANO_LLM_FAST" in os.environ  # the tests: a few steps, a few texts
 folder = TemporaryDirectory()
 
@@ -91,13 +92,13 @@ knobs = {
     "as it is": Sampling(),
     "temperature 0.5": Sampling(temperature=0.5),
     "temperature 1.5": Sampling(temperature=1.5),
-    "top_p 0.8": Sampling(top_p=0.8),
+    "top_p 0.5": Sampling(top_p=0.5),
     "min_p 0.3": Sampling(min_p=0.3),
 }
 shaped = {name: np.exp(shape(laws[1], knob, author.vocabulary.allowed_V, [])) for name, knob in knobs.items()}
 likeliest = np.argsort(-laws[1])[:16]
 bars = pd.DataFrame(shaped).iloc[likeliest].set_axis([author.tokenizer.token(token) for token in likeliest])
-figure, rows = plt.subplots(len(knobs), 1, figsize=(7, 7), sharex=True, layout="constrained")
+figure, rows = plt.subplots(len(knobs), 1, figsize=(7, 6.5), sharex=True, sharey=True, layout="constrained")
 _ = bars.plot.bar(ax=rows, subplots=True, legend=False, width=0.85)
 
 # %% [markdown]
@@ -174,7 +175,8 @@ shares = {}
 for pair in ("independent", "coupled"):
     texts = [draft.text for draft in written({"pair": pair})]
     shares[pair] = [edit_share(y0, y1) for y0, y1 in zip(texts[::2], texts[1::2], strict=True)]
-_ = pd.DataFrame(shares).plot.hist(bins=20, range=(0, 1), alpha=0.7, figsize=(5.4, 2.8), xlabel="words that differ")
+axes = pd.DataFrame(shares).plot.hist(bins=20, range=(0, 1), alpha=0.7, figsize=(5.4, 2.8))
+_ = axes.set(xlabel="share of words that differ", ylabel="pairs")
 
 # %% [markdown]
 # ## Steering
@@ -221,10 +223,13 @@ console.print(side_by_side(review.text, drafts[0].text, console, ("the review", 
 console.print(side_by_side(review.text, twin.text, console, ("the review", "the truth")))
 
 # %% [markdown]
-# Several noises explain one review, so there are several counterfactuals, one a draw:
+# Several noises explain one review, so there are several counterfactuals, one a draw. What do they change, and does the
+# judge find the other sentiment in them? In this one the sentences speak against the verdict, which makes it hard.
 
 # %%
-[draft.text for draft in drafts[1:4]]
+texts = [review.text, *[draft.text for draft in drafts]]
+told = {"words changed": [edit_share(review.text, text) for text in texts], "log odds, positive": judge.logit(texts)}
+pd.DataFrame(told | {"text": texts}, ["the review", *range(1, len(texts))]).round(2)
 
 # %% [markdown]
 # `similarity` says how much of the review's noise is kept: all of it is hindsight, none of it a fresh review of
