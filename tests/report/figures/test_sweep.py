@@ -34,6 +34,7 @@ def test_values_that_are_no_numbers_keep_their_order_and_their_names() -> None:
     (axes,) = sweep_plot(results, "val_ce", "optimizer.name").axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["muon", "adamw"]
     assert axes.containers[0][0].get_xydata().tolist() == [[0, 2.5], [1, 1.0]]
+    assert axes.containers[0][0].get_linestyle() == "None"  # nothing lies between them
 
 
 def test_many_numbers_stand_where_they_are() -> None:

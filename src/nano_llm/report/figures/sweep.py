@@ -18,8 +18,8 @@ MAX_EVEN = 8  # numbers that are shown at equal distances
 def sweep_plot(results: pd.DataFrame, metric: str, setting: str) -> Figure:
     """Draw a metric against a setting: means with 95 % t-intervals over seeds, and each seed as a dot.
 
-    Runs of each name have a panel of their own. Numbers stand in order, at equal distances if they are few; other
-    values stand in the order in which they come.
+    Runs of each name have a panel of their own. Numbers stand in order, at equal distances if they are few, and
+    are joined by a line; other values stand in the order in which they come.
 
     Args:
         results: A row a run, as `nano_llm.report.collect.collect` gives them: ``name``, ``state``, figures, and
@@ -58,13 +58,18 @@ def draw_sweep(rows: pd.DataFrame, metric: str, column: str, label: str) -> Draw
         estimates = [t_interval(seeds) for _, seeds in present]
         x = [place for place, _ in present]
         halves = [np.nan if estimate.high is None else estimate.high - estimate.mean for estimate in estimates]
-        axes.errorbar(x, [e.mean for e in estimates], halves, color=colour, marker="o", markersize=4, capsize=3)
+        axes.errorbar(
+            x, [e.mean for e in estimates], halves, color=colour, marker="o", markersize=4, capsize=3,
+            linestyle="-" if is_number else "",
+        )  # fmt: skip
         for place, seeds in present:
             axes.plot([place] * len(seeds), seeds, ".", color=colour, alpha=0.45, markersize=5)
         axes.set_ylabel(with_unit(metric))
         axes.set_title(str(name), fontsize=9, loc="left")
-        if even:
-            axes.set_xticks(range(len(values)), [f"{value:.3g}" if is_number else str(value) for value in values])
+        if not is_number:
+            axes.set_xticks(range(len(values)), values, rotation=30, ha="right", rotation_mode="anchor")
+        elif even:
+            axes.set_xticks(range(len(values)), [f"{value:.3g}" for value in values])
         else:
             axes.set_xscale("symlog", linthresh=min(value for value in values if value > 0))
     panels[-1].set_xlabel(label)
