@@ -18,10 +18,10 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import IPython.display as show
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import display
 
 from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Conditioning
@@ -90,7 +90,7 @@ samples = format_samples(reviews, data.template, data.tokenizer)
 for title, num_views in (("training", 1), ("evaluation", 2)):
     windows = Windows.covering(samples, 40, data.tokenizer.pad_id, num_views=num_views)
     title = f"{title}: {len(windows)} windows, {windows.num_targets} targets"
-    display(windows_map(windows.prompt_length_W, windows.first_target_W, windows.length_W, 40, title))
+    show.display(windows_map(windows.prompt_length_W, windows.first_target_W, windows.length_W, 40, title))
 print(f"{samples.length_R.sum() - len(reviews)} tokens in {len(reviews)} samples, <bos> not counted")
 
 # %% [markdown]
@@ -119,8 +119,8 @@ def belief(law, review, sampling=Sampling.observational):
     return posterior(log_probabilities(law, events, sampling), events.offset_R1, prior)
 
 
-originals, turned = twins(config.data, "test", 26)
-review, twin = originals[25], turned[25]
+originals, turned = twins(config.data, "test", 54)
+review, twin = originals[53], turned[53]
 pairs = zip(parse(review.text), parse(twin.text), strict=True)
 ticks = [one if one == other else f"{one} / {other}" for one, other in pairs] + ["(end)"]
 

@@ -58,7 +58,8 @@ overrides = [
     "data.num_test=200", "data.num_pairs=0", "scale=tiny", "scale.d_model=64", "scale.d_ff=256",
     "trainer.batch_size=32", "trainer.max_epochs=null", f"trainer.max_steps={5 if FAST else 300}",
     "trainer.eval_every=100", "trainer.test_reviews=0", "trainer.evaluation=none", "trainer.device=cpu",
-    "schedule.warmup_steps=20", f"paths.outputs={folder.name}/outputs", f"paths.cache={folder.name}/cache",
+    "trainer.num_threads=1", "schedule.warmup_steps=20", f"paths.outputs={folder.name}/outputs",
+    f"paths.cache={folder.name}/cache",
 ]  # fmt: skip
 config = compose_config(overrides)
 summary = run_session(config, overrides, Console(quiet=True))
@@ -214,8 +215,8 @@ strong = author.write(author.commissions(read_request({"steer": "contrast", "str
 # the truth: the structural twin, made by the noise that did make the review.
 
 # %%
-originals, turned = twins(config.data, "test", 26, Treatment.do)
-review, twin = originals[25], turned[25]
+originals, turned = twins(config.data, "test", 54, Treatment.do)
+review, twin = originals[53], turned[53]
 asked = {"text": review.text, "label": ("neg", "pos")[review.treatment], "topic": review.topic, "draws": 8}
 drafts = author.write(author.counterfactuals(read_counterfactual_request(asked)))
 console = Console(width=110, force_jupyter=True)
@@ -224,7 +225,7 @@ console.print(side_by_side(review.text, twin.text, console, ("the review", "the 
 
 # %% [markdown]
 # Several noises explain one review, so there are several counterfactuals, one a draw. What do they change, and does the
-# judge find the other sentiment in them? In this one the sentences speak against the verdict, which makes it hard.
+# judge find the other sentiment in them?
 
 # %%
 texts = [review.text, *[draft.text for draft in drafts]]
