@@ -95,8 +95,8 @@ pd.DataFrame(
 ).round(5)
 
 # %% [markdown]
-# From a weight of 0.01 on, the three seeds agree that the heads lie further apart, and by how much; the intervals of the
-# means overlap throughout. The report pairs seeds, too. Its table of differences for bits a byte:
+# The three seeds agree that the heads lie further apart, and by how much; the intervals of the means overlap
+# throughout. The report pairs seeds, too. Its table of differences for bits a byte:
 
 # %%
 differences_table(imdb, baseline=imdb["arm"].iloc[0])
