@@ -16,8 +16,8 @@ TOOL = ROOT / "tools/notebooks.py"
 SOURCES = {
     path.stem: path for path in sorted((ROOT / "experiments").rglob("*.py")) if "# %%" in path.read_text("utf-8")
 }
-SECONDS = 300
-"""A hung notebook is to fail the suite, not to hang it; a run takes a twentieth of it on an idle core."""
+SECONDS = 600
+"""A hung notebook is to fail the suite, not to hang it; a run takes some ten seconds of an idle core."""
 
 every_notebook = pytest.mark.parametrize("name", SOURCES)
 
@@ -77,7 +77,7 @@ def test_a_notebook_runs(name: str, tmp_path: Path) -> None:
     kept = kinds(nbformat.read(SOURCES[name].with_suffix(".ipynb"), as_version=4))
     assert shown == kept
     assert sorted(SOURCES[name].parent.rglob("*")) == before, "it has written beside itself"
-    assert not [*(tmp_path / "scratch").iterdir()], "it has left something in the folder for temporary files"
+    assert not [*(tmp_path / "scratch").glob("tmp*")], "it has left a folder for temporary files"
 
 
 @pytest.mark.slow
