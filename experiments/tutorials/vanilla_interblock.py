@@ -46,8 +46,8 @@ folder = TemporaryDirectory()
 shared = [
     "data=scm", "data.num_train=8000", "data.num_validation=200", "data.num_test=200", "data.num_pairs=0",
     "scale=tiny", "scale.d_model=64", "scale.d_ff=256", "scale.num_layers=6", "seed=1",
-    "trainer.batch_size=16", "trainer.max_epochs=null", f"trainer.max_steps={4 if FAST else 200}",
-    f"trainer.log_every={1 if FAST else 10}", "trainer.eval_every=50", "trainer.test_reviews=0",
+    "trainer.batch_size=16", "trainer.max_epochs=null", f"trainer.max_steps={4 if FAST else 120}",
+    f"trainer.log_every={1 if FAST else 10}", "trainer.eval_every=30", "trainer.test_reviews=0",
     "trainer.evaluation=none", "trainer.device=cpu", "trainer.num_threads=1", "schedule.warmup_steps=20",
     f"paths.outputs={folder.name}/outputs", f"paths.cache={folder.name}/cache",
 ]  # fmt: skip
