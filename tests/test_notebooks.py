@@ -1,30 +1,101 @@
-"""Notebooks: each equals its plain Python file, and runs on a real sweep."""
+"""Notebooks: each equals its plain Python file, shows what it was run for, and runs again, without data or network."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import jupytext
-import nbclient
+import nbformat
 import pytest
 from sweep_command import SweepCommand
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "experiments").rglob("*.ipynb"))
+ROOT = Path(__file__).resolve().parents[1]
+TOOL = ROOT / "tools/notebooks.py"
+SOURCES = {
+    path.stem: path for path in sorted((ROOT / "experiments").rglob("*.py")) if "# %%" in path.read_text("utf-8")
+}
+SECONDS = 600
+"""A hung notebook is to fail the suite, not to hang it; a run takes some ten seconds of an idle core."""
+
+every_notebook = pytest.mark.parametrize("name", SOURCES)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_equals_its_python_file(path: Path) -> None:
-    notebook, plain = jupytext.read(path), jupytext.read(path.with_suffix(".py"))
-    cells = [[(cell.cell_type, cell.source) for cell in pair.cells] for pair in (notebook, plain)]
-    assert cells[0] == cells[1], f"run: jupytext --to ipynb {path.with_suffix('.py').name}"
+def outputs(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def kinds(notebook: nbformat.NotebookNode) -> set[str]:
+    """Return the media types of all that a notebook shows."""
+    return {kind for output in outputs(notebook) for kind in output.get("data", {})}
+
+
+def run(name: str, to: Path, **variables: str) -> nbformat.NotebookNode:
+    """Run a notebook as `tools/notebooks.py` does, with the folders that it may write to below ``to``."""
+    scratch = to / "scratch"
+    scratch.mkdir()
+    done = subprocess.run(
+        [sys.executable, TOOL, name, "--to", to, "--cell-seconds", str(SECONDS)],
+        env={**os.environ, "MPLBACKEND": "Agg", "TMPDIR": str(scratch), "NANO_LLM_FAST": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    return nbformat.read(to / f"{name}.ipynb", as_version=4)
+
+
+def test_every_notebook_has_its_python_file() -> None:
+    assert {path.stem: path.with_suffix(".py") for path in (ROOT / "experiments").rglob("*.ipynb")} == SOURCES
+
+
+@every_notebook
+def test_a_notebook_equals_its_python_file(name: str) -> None:
+    kept, plain = jupytext.read(SOURCES[name].with_suffix(".ipynb")), jupytext.read(SOURCES[name])
+    cells = [[(cell.cell_type, cell.source) for cell in pair.cells] for pair in (kept, plain)]
+    assert cells[0] == cells[1], f"run: python tools/notebooks.py {name}"
+
+
+@every_notebook
+def test_a_notebook_is_kept_with_the_outputs_of_one_run_without_complaint(name: str) -> None:
+    kept = nbformat.read(SOURCES[name].with_suffix(".ipynb"), as_version=4)
+    counts = [cell.execution_count for cell in kept.cells if cell.cell_type == "code"]
+    assert counts == [*range(1, len(counts) + 1)], f"run: python tools/notebooks.py {name}"
+    assert not [output for output in outputs(kept) if output.output_type == "error"]
+    assert not [output.text for output in outputs(kept) if output.get("name") == "stderr"], "warnings"
+    assert kinds(kept) & {"image/png", "image/svg+xml"}, "no figure"
+    assert str(Path.home()) not in str(outputs(kept))
+    assert "/tmp" not in str(outputs(kept)), "folders of the machine that it was run on"
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_analysis_runs_on_a_small_sweep(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@every_notebook
+def test_a_notebook_runs(name: str, tmp_path: Path) -> None:
+    before = sorted(SOURCES[name].parent.rglob("*"))
+    shown = kinds(run(name, tmp_path))
+    kept = kinds(nbformat.read(SOURCES[name].with_suffix(".ipynb"), as_version=4))
+    assert shown == kept
+    assert sorted(SOURCES[name].parent.rglob("*")) == before, "it has written beside itself"
+    assert not [*(tmp_path / "scratch").glob("tmp*")], "it has left a folder for temporary files"
+
+
+@pytest.mark.slow
+def test_the_analysis_runs_on_a_small_sweep(tmp_path: Path, cache: Path) -> None:
     sweep = SweepCommand(tmp_path, cache)
     assert sweep.run("model=tarnet", "model.separation.weight=0,0.1").returncode == 0
-    monkeypatch.setenv("NANO_LLM_STUDY", str(sweep.study))
-    (path,) = [path for path in NOTEBOOKS if path.stem == "analysis"]
-    notebook = nbclient.NotebookClient(jupytext.read(path), timeout=120).execute()
-    shown = str(notebook.cells)
-    assert "weight=0.1" in shown
-    assert "image/svg+xml" in shown
+    notebook = run("analysis", tmp_path, NANO_LLM_STUDY=str(sweep.study))
+    assert "weight=0.1" in str(notebook.cells)
+    assert "image/svg+xml" in kinds(notebook)
+
+
+def test_fast_outputs_are_not_kept() -> None:
+    done = subprocess.run(
+        [sys.executable, TOOL, "analysis"],
+        env={**os.environ, "NANO_LLM_FAST": "1"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 2
+    assert "NANO_LLM_FAST is set" in done.stderr

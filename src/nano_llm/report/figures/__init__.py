@@ -11,6 +11,7 @@ from nano_llm.report.figures.reliability import reliability
 from nano_llm.report.figures.study import draw, mean_curves
 from nano_llm.report.figures.sweep import sweep_plot
 from nano_llm.report.figures.text import HtmlText, divergence_text
+from nano_llm.report.figures.windows import windows_map
 
 __all__ = [
     "HtmlText",
@@ -22,4 +23,5 @@ __all__ = [
     "mean_curves",
     "reliability",
     "sweep_plot",
+    "windows_map",
 ]
