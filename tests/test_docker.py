@@ -1,4 +1,4 @@
-"""The files for containers fit the project: its lock files, commands, variables, routes and package. No engine is needed."""
+"""The files for containers fit the project: its locks, commands, variables, routes and package. No engine is needed."""
 
 import fnmatch
 import http.client
@@ -25,8 +25,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from nano_llm import checkpoint
 from nano_llm.cli.main import COMMANDS, main
 from nano_llm.config.compose import compose_config
+from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.serving.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -232,7 +234,7 @@ def test_what_is_fetched_is_checked_by_hash_and_cached(stage: str) -> None:
 
 
 def test_torch_comes_by_hash_or_by_version() -> None:
-    [cuda], [cpu] = ([rest for rest in told(f"{target}-environment", "ARG")] for target in ("cuda", "cpu"))
+    [cuda], [cpu] = (told(f"{target}-environment", "ARG") for target in ("cuda", "cpu"))
     assert cuda == 'TORCH="--no-deps --require-hashes --requirement requirements-torch.lock"'
     assert re.fullmatch(r'TORCH="--no-deps --index-url \S+/cpu --constraint constraints.txt torch"', cpu)
     pinned = re.findall(r"^torch==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
@@ -254,9 +256,9 @@ def test_new_code_installs_no_package_anew() -> None:
     for target in TARGETS:
         mounted = re.findall(r"from=(\S+?),source=(\S+?),", " ".join(told(target, "RUN")))
         assert mounted == [("project", "/dist"), ("project", "/opt/builder")]
-        assert [rest for rest in told(target, "COPY")] == [
-            f"--from={target}-environment /opt/nano-llm /opt/nano-llm"
-        ], "the packages come before the code, in a layer of their own"
+        assert told(target, "COPY") == [f"--from={target}-environment /opt/nano-llm /opt/nano-llm"], (
+            "the packages come before the code, in a layer of their own"
+        )
 
 
 def test_what_is_copied_is_in_the_context() -> None:
@@ -328,17 +330,30 @@ def test_without_a_run_the_server_says_so_and_ends(
     assert "restart" not in SERVICES["serve"], "it would be said again and again"
 
 
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs with one, whose model is not trained."""
+    folder = tmp_path_factory.mktemp("outputs")
+    config = compose_config(["model=tarnet", "data=scm", "scale=tiny"])
+    words = Tokenizer.of_words(["a", "dull", "film"], 64)
+    model = checkpoint.build_model(config, words.vocab_size)
+    best = folder / "runs/tarnet-0/seed-0/checkpoints/best"
+    best.parent.mkdir(parents=True)
+    checkpoint.save(best, config=config, tokenizer=words, model=model, metrics={})
+    return folder
+
+
 def test_without_a_key_the_server_says_so_and_ends(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment = interpolated([*SERVICES["serve"]["environment"].values()])
     assert environment == [""]
-    assert in_container(command("serve"), trained / "outputs", monkeypatch) != 0
+    assert in_container(command("serve"), outputs, monkeypatch) != 0
     assert "Set NANO_LLM_API_KEY" in capsys.readouterr().err
 
 
 @contextmanager
-def served(run_outputs: Path) -> Iterator[str]:
+def served(outputs: Path) -> Iterator[str]:
     """Serve the latest run as the image does, but to this machine alone; yields ``host:port``."""
     [*_, host, _] = command("serve")
     assert host == "--host"
@@ -347,7 +362,7 @@ def served(run_outputs: Path) -> Iterator[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "NANO_LLM_OUTPUTS": str(run_outputs), "NANO_LLM_API_KEY": KEY},
+        env={**os.environ, "NANO_LLM_OUTPUTS": str(outputs), "NANO_LLM_API_KEY": KEY},
     )
     assert process.stdout is not None
     try:
@@ -369,8 +384,9 @@ def is_healthy(port: int) -> bool:
     return subprocess.run(asking, env=proxied, stderr=subprocess.DEVNULL, timeout=SECONDS).returncode == 0
 
 
-def test_the_health_check_needs_no_key_and_fails_once_nobody_answers(trained: Path) -> None:
-    with served(trained / "outputs") as place:
+@pytest.mark.slow
+def test_the_health_check_needs_no_key_and_fails_once_nobody_answers(outputs: Path) -> None:
+    with served(outputs) as place:
         port = int(place.rpartition(":")[2])
         connection = http.client.HTTPConnection(place, timeout=SECONDS)
         connection.request("GET", "/v1/models")
@@ -387,7 +403,7 @@ def test_the_health_check_fails_if_the_model_has_failed() -> None:
             self.send_response(503)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_request(self, *_: object) -> None:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Failed) as server:

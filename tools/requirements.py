@@ -1,4 +1,4 @@
-"""Print what a user's installation with all extras needs, but for torch and tests: a requirement of pyproject.toml a line."""
+"""Print what an installation with all extras for users needs, but for torch: a requirement of pyproject.toml a line."""
 
 import tomllib
 from pathlib import Path
@@ -10,9 +10,9 @@ COMBINED, FOR_DEVELOPERS = "all", "dev"
 
 def requirements() -> list[str]:
     """Return the requirements; torch is left out, for which of its builds fits depends on the accelerator."""
-    extras = {name: lines for name, lines in PROJECT["optional-dependencies"].items()}
-    lines = [*PROJECT["dependencies"]]
-    lines += [line for name in extras if name not in (COMBINED, FOR_DEVELOPERS) for line in extras[name]]
+    extras = PROJECT["optional-dependencies"]
+    of_users = [line for name in extras if name not in (COMBINED, FOR_DEVELOPERS) for line in extras[name]]
+    lines = [*PROJECT["dependencies"], *of_users]
     return [line for line in lines if not line.startswith("torch")]
 
 
