@@ -87,8 +87,9 @@ format: $(INSTALLED)  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(INSTALLED)  ## write docs/configuration.md again, from the schema
+docs: $(INSTALLED)  ## write the pages of settings and of metrics again, from the code
 	$(BIN)/python tools/configuration.py
+	$(BIN)/python tools/metrics.py
 
 bench: $(INSTALLED)  ## measure training and decoding beside peers, preparing data, serving, and what a sweep costs
 	$(BIN)/nano-llm bench train --out experiments/bench/train.json

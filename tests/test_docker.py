@@ -397,9 +397,11 @@ def test_the_health_check_needs_no_key_and_fails_once_nobody_answers(outputs: Pa
 
 
 def test_the_health_check_fails_if_the_model_has_failed() -> None:
+    asked: list[str] = []
+
     class Failed(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            assert self.path == "/health"
+            asked.append(self.path)
             self.send_response(503)
             self.end_headers()
 
@@ -412,6 +414,7 @@ def test_the_health_check_fails_if_the_model_has_failed() -> None:
         healthy = is_healthy(server.server_port)
         server.shutdown()
         thread.join()
+    assert asked == ["/health"]
     assert not healthy
 
 
