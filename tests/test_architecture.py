@@ -172,9 +172,11 @@ UNTESTED_ALONE = {
 
 OF_NO_MODULE = {
     "test_architecture",
+    "test_docker",
     "test_experiments",
     "test_faults_of_disk",
     "test_hostile_clients",
+    "test_makefile",
     "test_malformed_bodies",
     "test_notebooks",
     "test_packaging",
