@@ -164,6 +164,7 @@ OF_NO_MODULE = {
     "test_malformed_bodies",
     "test_notebooks",
     "test_reference",
+    "test_ship",
     "test_supply",
     "test_torture",
 }
