@@ -108,8 +108,8 @@ def ship(run: Path, target: Path, suite: Suite) -> Path:
 def _demand_small(folder: Path, name: str) -> None:
     if (size := size_of(folder)) > MAX_BYTES:
         raise OutputError(
-            f"{name} would take {size:,} bytes, and a shipped model may take {MAX_BYTES:,}. Train a smaller one: scale, "
-            "data.tokenizer.vocab_size."
+            f"{name} would take {size:,} bytes, and a shipped model may take {MAX_BYTES:,}. Train a smaller one: "
+            "scale, data.tokenizer.vocab_size."
         )
 
 
@@ -199,7 +199,7 @@ def _shown(told: dict[str, Any]) -> str:
     outcome = None if told["outcome"] is None else OUTCOME_NAMES.index(told["outcome"])
     topic = "" if told["topic"] is None else f", {told['topic']}"
     text = told["text"] + (" [...]" if told["finish"] == "length" else "")
-    return f"{HEADINGS[outcome]}{topic}:\n\n{textwrap.indent(text, '    ', lambda _: True)}"
+    return f"{HEADINGS[outcome]}{topic}:\n\n{textwrap.indent(text.strip(), '    ', lambda _: True)}"
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Runs by name."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,8 @@ import pytest
 from nano_llm.errors import RequestError
 from nano_llm.tracking import locate as located
 from nano_llm.tracking.locate import Place, locate, models_folder, shipped_models
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(outputs: Path, name: str, age: float) -> Path:
@@ -75,6 +80,14 @@ def test_who_names_no_model_is_told_the_shipped_ones(tmp_path: Path) -> None:
         locate("imdb-maxi", tmp_path)
 
 
-def test_shipped_models_lie_in_the_checkout() -> None:
-    assert models_folder() == Path(__file__).resolve().parents[2] / "experiments/models"
+def test_shipped_models_lie_in_a_checkout() -> None:
+    assert models_folder() == ROOT / "experiments/models"
     assert models_folder().is_dir()
+
+
+def test_shipped_models_lie_in_an_installed_package(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src/nano_llm", tmp_path / "nano_llm")
+    (tmp_path / "nano_llm/models/imdb-mini/checkpoints/best").mkdir(parents=True)
+    asked = "from nano_llm.tracking.locate import shipped_models; print(shipped_models())"
+    done = subprocess.run([sys.executable, "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "['imdb-mini']\n"
