@@ -181,6 +181,7 @@ OF_NO_MODULE = {
     "test_notebooks",
     "test_packaging",
     "test_reference",
+    "test_ship",
     "test_supply",
     "test_torture",
 }

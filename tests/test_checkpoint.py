@@ -93,6 +93,26 @@ def test_a_loaded_model_gives_the_same_logits(tmp_path: Path, overrides: list[st
     assert torch.equal(loaded.training.tensors["moment"], torch.arange(3.0))
 
 
+def test_rounded_weights_give_the_logits_of_fp32_weights_that_were_rounded(tmp_path: Path) -> None:
+    model = save(tmp_path / "fp32", "model=tarnet")
+    loaded = checkpoint.load(tmp_path / "fp32")
+    rounded = loaded.model().to(torch.bfloat16)
+    checkpoint.save(tmp_path / "bf16", config=loaded.config, tokenizer=WORDS, model=rounded, metrics=loaded.metrics)
+    found = checkpoint.load(tmp_path / "bf16")
+    assert {tensor.dtype for tensor in found.weights.values()} == {torch.bfloat16}
+    assert found.training is None
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16))
+    tokens_BT = torch.arange(6)[None]
+    logits_BTKV = found.model()(tokens_BT)
+    assert logits_BTKV.dtype == torch.float32
+    assert torch.equal(logits_BTKV, model(tokens_BT))
+    assert not torch.equal(logits_BTKV, loaded.model()(tokens_BT))
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("bf16", "fp32")]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
 def test_a_tied_embedding_is_stored_once(tmp_path: Path) -> None:
     save(tmp_path / "c", "model=vanilla")
     shapes = [tuple(tensor.shape) for tensor in checkpoint.load(tmp_path / "c").weights.values()]

@@ -1,7 +1,7 @@
 """Checkpoints: a folder of JSON and tensors that rebuilds a model from itself alone.
 
     <run>/checkpoints/best/
-      model.safetensors   weights
+      model.safetensors   weights: fp32, or rounded to bf16 in a model that is shipped; a loaded model computes in fp32
       config.json         the run's configuration
       tokenizer.json      the tokenizer, in the format of the `tokenizers` library
       metrics.json        step and figures at the time of saving

@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from nano_llm.cli.asking import add_place
-from nano_llm.config.schema import DataConfig, Device, ImdbConfig, Suite
+from nano_llm.config.places import with_places
+from nano_llm.config.schema import Config, DataConfig, Device, ImdbConfig, Suite
 from nano_llm.errors import ConfigError
 from nano_llm.evaluation.bootstrap import Interval
 from nano_llm.evaluation.comparison import Arm, Compared, compare, left_out
@@ -19,6 +21,7 @@ from nano_llm.evaluation.measured import Assessed
 from nano_llm.evaluation.records import records_folder, write_comparison
 from nano_llm.metrics import METRICS
 from nano_llm.tracking.locate import Place, locate
+from nano_llm.tracking.status import read_object
 
 WIDTH = 132
 """Columns that the tables need. A narrower terminal breaks their lines; a narrower table would leave figures out."""
@@ -62,11 +65,13 @@ def _assess(place: Place, folder: Path, given: argparse.Namespace) -> Assessed:
     from nano_llm.training.machine import explained_refusals, find_machine
 
     loaded = checkpoint.load(place.checkpoint)
-    config = loaded.config
+    config = _with_places(loaded.config, place, given.cad) if place.is_shipped else loaded.config
     data_config = config.data if given.data is None else replace(config.data, prepared=given.data)
     loaded = replace(loaded, config=replace(config, data=_with_optional_corpora(config.data, given.cad)))
     cache = Path(config.paths.cache).expanduser()
     data = prepare(data_config, config.protocol, num_outcomes(config), cache, print)
+    if place.is_shipped:
+        _tell_other_data(place, data.fingerprint)
     machine = find_machine(replace(config.trainer, device=Device[given.device]))
     with explained_refusals():
         return assess(loaded, data, machine, Suite[given.suite], folder, wanted=_wanted(given), say=print)
@@ -98,7 +103,9 @@ def _wanted(given: argparse.Namespace) -> list[str]:
 
 
 def _records_folder(place: Place, given: argparse.Namespace) -> Path:
-    return records_folder(place.folder, place.checkpoint_name, Suite[given.suite])
+    # What came with nano_llm stays as it came.
+    folder = given.outputs / "models" / place.folder.name if place.is_shipped else place.folder
+    return records_folder(folder, place.checkpoint_name, Suite[given.suite])
 
 
 def _shown(place: Place) -> str:
@@ -122,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="examples: nano-llm evaluate outputs/demo/tarnet-0123456789ab/seed-0 --suite full; "
         "nano-llm evaluate outputs/demo/tarnet-0123456789ab/seed-0 --against outputs/demo/vanilla-0123456789ab/seed-0",
     )
-    parser.add_argument("run", nargs="?", help="folder of a run or of a checkpoint, or `latest`")
+    parser.add_argument("run", nargs="?", help="folder of a run or of a checkpoint, a shipped model, or `latest`")
     parser.add_argument(
         "--against",
         metavar="RUN",
@@ -136,8 +143,9 @@ def _parser() -> argparse.ArgumentParser:
         "--to",
         type=Path,
         help="folder of the records; default: RUN/evaluation for the quick suite on the "
-        "best checkpoint, RUN/evaluation-full for the full one, RUN/evaluation-last for the checkpoint `last`. A "
-        "comparison is against-<name>.json in it; with --to, the other's records are in a folder of its name below",
+        "best checkpoint, RUN/evaluation-full for the full one, RUN/evaluation-last for the checkpoint `last`; of a "
+        "shipped model, OUTPUTS/models/NAME/evaluation. A comparison is against-<name>.json in it; with --to, the "
+        "other's records are in a folder of its name below",
     )
     parser.add_argument("--data", metavar="FOLDER", help="prepared data, where the corpus of the run has moved")
     parser.add_argument(
@@ -191,6 +199,34 @@ def _list() -> Table:
 
 def _interval(figure: Interval) -> str:
     return "-" if math.isnan(figure.low) else f"[{figure.low:.4f}, {figure.high:.4f}]"
+
+
+def _with_places(config: Config, place: Place, cad: str | None) -> Config:
+    """Say where the corpora of a shipped model lie, whose configuration does not tell.
+
+    Args:
+        config: Of the model.
+        place: Where it lies.
+        cad: Folder of the counterfactually augmented reviews, if it is given.
+    """
+    located = with_places(config, has_movies="movies" in _trained_on(place).get("source", {}))
+    if cad is not None and isinstance(located.data, ImdbConfig):
+        return replace(located, data=replace(located.data, cad=cad))
+    return located
+
+
+def _tell_other_data(place: Place, fingerprint: str) -> None:
+    """Say so if a shipped model is judged on other data than its card tells of."""
+    trained = _trained_on(place).get("fingerprint")
+    if trained != fingerprint:
+        print(
+            f"{place.folder.name} was trained on data {trained}, and this is {fingerprint}: of another source, or "
+            "without its movies (NANO_LLM_IMDB, NANO_LLM_IMDB_MOVIES). Figures may differ from those of its card."
+        )
+
+
+def _trained_on(place: Place) -> dict[str, Any]:
+    return read_object(place.folder / "data.json") or {}
 
 
 def _with_optional_corpora(data: DataConfig, cad: str | None) -> DataConfig:

@@ -1,0 +1,37 @@
+"""Where corpora, cache and outputs lie: what a configuration says of one machine, and a shipped model must not."""
+
+from dataclasses import replace
+
+from nano_llm.config.compose import compose_config
+from nano_llm.config.schema import Config, Device, ImdbConfig, PathsConfig
+
+
+def without_places(config: Config) -> Config:
+    """Return a configuration that tells of no machine: neither where things lie nor what computes.
+
+    None of this names a run or changes its numbers but ``data.movies``, by which the splits were drawn: the run's
+    data.json says whether there were any.
+    """
+    data = replace(config.data, prepared=None)
+    if isinstance(data, ImdbConfig):
+        data = replace(data, path=None, cad=None, movies=None)
+    trainer = replace(config.trainer, device=Device.auto, num_threads=None)
+    # As conf/paths has them where no variable says otherwise.
+    paths = PathsConfig(outputs="outputs", cache="~/.cache/nano_llm")
+    return replace(config, data=data, trainer=trainer, paths=paths)
+
+
+def with_places(config: Config, *, has_movies: bool) -> Config:
+    """Return a configuration that told of no machine with the places of this one, as the environment gives them.
+
+    Args:
+        config: As `without_places` returned it.
+        has_movies: Whether the splits were drawn by movies.
+    """
+    here = compose_config(["data=imdb"])
+    data = config.data
+    if isinstance(data, ImdbConfig):
+        assert isinstance(here.data, ImdbConfig)
+        movies = here.data.movies if has_movies else None
+        data = replace(data, path=here.data.path, cad=here.data.cad, movies=movies)
+    return replace(config, data=data, paths=here.paths)
