@@ -159,6 +159,7 @@ UNTESTED_ALONE = {
 OF_NO_MODULE = {
     "test_architecture",
     "test_experiments",
+    "test_extending",
     "test_faults_of_disk",
     "test_hostile_clients",
     "test_malformed_bodies",
