@@ -167,6 +167,7 @@ OF_NO_MODULE = {
     "test_reference",
     "test_supply",
     "test_torture",
+    "test_written_pages",
 }
 """Tests of the whole, or of several modules at once."""
 
