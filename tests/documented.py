@@ -97,33 +97,29 @@ def arguments(command: str) -> list[str] | None:
     return words[1:] if words[:1] == ["nano-llm"] else None
 
 
-def shortened(given: Sequence[str], data: Sequence[str] = ()) -> list[str]:
-    """Return what `arguments` found with a small budget, where it trains; a sweep over an experiment is only planned.
-
-    Args:
-        given: Arguments of ``nano-llm``.
-        data: Overrides for real reviews.
-    """
-    if given[:1] == ["prepare"]:
-        return [*given, *_few(compose_config(_overrides(given)), data)]
-    if given[:1] != ["run"] or "--help" in given or "--cfg" in given:
+def shortened(given: Sequence[str]) -> list[str]:
+    """Return arguments with a small budget, where they train; a sweep over an experiment is only planned."""
+    if given[:1] not in (["run"], ["prepare"]) or "--help" in given or "--cfg" in given:
         return list(given)
-    if "-m" not in given:
-        return [*given, *SHORT, *_few(compose_config(_overrides(given)), data)]
-    if any(word.startswith("experiment=") for word in given):
+    if "-m" in given and any(word.startswith("experiment=") for word in given):
         return [*given, "sweep.dry_run=true", "sweep.seeds=1"]
-    return [*given, *SHORT, *_few(compose_config(_overrides(given)), data), "sweep.seeds=1"]
+    overrides = first_values(given)
+    few = _few(compose_config(overrides), overrides)
+    if given[0] == "prepare":
+        return [*given, *few]
+    return [*given, *SHORT, *few, *(["sweep.seeds=1"] if "-m" in given else [])]
 
 
-def _overrides(given: Sequence[str]) -> list[str]:
+def first_values(given: Sequence[str]) -> list[str]:
     """Return the overrides of a command, with the first value of each that has several."""
-    pairs = [word.split("=", 1) for word in given if "=" in word and not word.startswith("-")]
+    words = given[list(given).index("nano_llm.run") :] if "nano_llm.run" in given else given
+    pairs = [word.split("=", 1) for word in words if "=" in word and not word.startswith("-")]
     return [f"{key}={value.split(',')[0]}" for key, value in pairs]
 
 
-def _few(config: Config, data: Sequence[str]) -> Sequence[str]:
+def _few(config: Config, overrides: Sequence[str]) -> Sequence[str]:
     if isinstance(config.data, ScmConfig):
         return FEW_SAMPLED
-    if not isinstance(config.data, ImdbConfig):
-        return ()
-    return [*data, *(FEW_JUDGED if config.protocol.windows is Windows.covering else ())]
+    is_fair = config.protocol.windows is Windows.covering
+    says_how_many = any(word.startswith("protocol.validation_reviews=") for word in overrides)
+    return FEW_JUDGED if isinstance(config.data, ImdbConfig) and is_fair and not says_how_many else ()
