@@ -33,7 +33,7 @@ FILES = {
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["commands_loaded"])
-_SECONDS = 240
+_SECONDS = 600
 
 
 class Newcomer:
