@@ -1,4 +1,4 @@
-"""The ground plan holds: imports go one way, and the README's commands exist."""
+"""The ground plan holds: imports go one way, and the commands that pages show exist."""
 
 import ast
 import re
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from documented import PAGES, Command, commands, first_values
 from nano_llm.config.compose import compose_config
+from nano_llm.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src/nano_llm"
@@ -173,7 +175,9 @@ UNTESTED_ALONE = {
 OF_NO_MODULE = {
     "test_architecture",
     "test_docker",
+    "test_documented_commands",
     "test_experiments",
+    "test_extending",
     "test_faults_of_disk",
     "test_hostile_clients",
     "test_makefile",
@@ -184,6 +188,7 @@ OF_NO_MODULE = {
     "test_ship",
     "test_supply",
     "test_torture",
+    "test_written_pages",
 }
 """Tests of the whole, or of several modules at once."""
 
@@ -201,31 +206,40 @@ def test_tests_mirror_the_source() -> None:
             assert (tests / place.parent / f"test_{place.name}").exists(), f"{place} has no test of its own"
 
 
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.split(" #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+SHOWN = [
+    command
+    for page in PAGES
+    for command in commands(page)
+    # What that page adds is not in the tree; tests/test_extending.py carries its commands out.
+    if command.language == "bash" and command.page != "docs/extending.md"
+]
 
 
-def test_readme_targets_of_make_exist() -> None:
+def test_the_targets_of_make_that_pages_show_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = {shlex.split(line)[1] for line in readme_commands() if line.startswith("make ")}
+    named = {shlex.split(command.text)[1] for command in SHOWN if command.text.startswith("make ")}
     assert {"demo", "test"} <= named <= targets
 
 
-@pytest.mark.parametrize("line", [line for line in readme_commands() if "nano_llm.run" in line or "llm run" in line])
-def test_readme_training_commands_compose(line: str) -> None:
-    words = shlex.split(line)
-    overrides = [word for word in words if "=" in word and not word.startswith("-")]
-    if "-m" in words[3:] or words[-1] == "--help":
-        overrides = [f"{key}={value.split(',')[0]}" for key, value in (word.split("=", 1) for word in overrides)]
+@pytest.mark.parametrize(
+    "command",
+    [found for found in SHOWN if "nano_llm.run" in found.text or "llm run" in found.text],
+    ids=lambda x: x.place,
+)
+def test_the_training_commands_that_pages_show_compose(command: Command) -> None:
+    """Those too that cannot be run, for want of several devices say."""
+    overrides = first_values(shlex.split(command.text))
+    if command.output:  # it shows a mistake
+        with pytest.raises(ConfigError):
+            compose_config(overrides)
+        return
     compose_config(overrides)
 
 
-def test_layout_in_the_readme_names_every_room() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_layout_names_every_room() -> None:
+    text = (ROOT / "docs/development.md").read_text(encoding="utf-8")
     for room in {room_of(path) for path in modules()}:
-        assert f"{room}/" in text or f"{room}.py" in text, f"{room} is missing from the README's layout"
+        assert f"{room}/" in text or f"{room}.py" in text, f"{room} is missing from the layout"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src/hydra_plugins").rglob("*.py")), ids=lambda path: path.name)

@@ -1,14 +1,10 @@
 """Every experiment does what its first line says: it composes, and each of its rows trains for two steps."""
 
-import csv
 import json
-import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 from hydra import compose
 from omegaconf import DictConfig
@@ -18,6 +14,7 @@ from nano_llm.config.compose import compose_config, composing
 from nano_llm.config.schema import Config, ImdbConfig, Windows
 from nano_llm.session import run_session
 from nano_llm.sweep.expand import expand
+from small_imdb import write_reviews
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf/experiment"
@@ -47,24 +44,7 @@ ROWS = [(f"{experiment}-{i}", row) for experiment in EXPERIMENTS for i, row in e
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in the Hub's layout with 40 + 40 short reviews, and files of counterfactual pairs."""
-    folder = tmp_path_factory.mktemp("imdb")
-    rng = random.Random(0)
-    for split in ("train", "test"):
-        texts = [" ".join(rng.choices(("the", "film", "was", "dull", "slow", "and"), k=12)) for _ in range(40)]
-        table = pyarrow.table({"text": texts, "label": [i % 2 for i in range(40)]})
-        pyarrow.parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
-        if split == "train":
-            write_pairs(folder, {"train": texts[0], "dev": texts[2]})
-    return folder
-
-
-def write_pairs(folder: Path, originals: dict[str, str]) -> None:
-    """Write the files of counterfactual pairs, each with one pair: a negative review and its revision."""
-    for split, original in originals.items():
-        pair = [("Negative", original, "1"), ("Positive", f"it is fine that {original}", "1")]
-        with (folder / f"{split}_paired.tsv").open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream, delimiter="\t").writerows([("Sentiment", "Text", "batch_id"), *pair])
+    return write_reviews(tmp_path_factory.mktemp("imdb"))
 
 
 def small_data(config: Config, reviews: Path) -> list[str]:

@@ -52,7 +52,7 @@ def test_completion_in_bash(
     assert main(["-sc", "query=bash"]) == 0
     offered = set(capfd.readouterr().out.split())
     assert expected <= offered
-    assert not [word for word in offered if "_schema" in word]
+    assert not [word for word in offered if "=_" in word]
 
 
 @pytest.mark.parametrize("rest", ["", "latest ", "latest --ste", "outputs/de"])

@@ -30,7 +30,7 @@ from properties import examples
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GROUPS = sorted({group for group, _, _ in SCHEMAS if group} | {"experiment", "debug"})
-CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("[!_]*.yaml"))]
 NEEDS = {
     ("data", "tags"): ["model=vanilla"],
     ("data", "natural"): ["model=vanilla"],

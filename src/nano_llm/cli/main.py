@@ -91,8 +91,8 @@ def _complete(given: list[str]) -> int:
     answer = io.StringIO()
     with contextlib.redirect_stdout(answer):
         status = run(given)
-    # Schema nodes are choices to Hydra, but not to a user.
-    print("".join(word for word in re.split(r"(\s+)", answer.getvalue()) if "=_schema" not in word), end="")
+    # Schema nodes and what choices share are choices to Hydra, but not to a user.
+    print("".join(word for word in re.split(r"(\s+)", answer.getvalue()) if "=_" not in word), end="")
     return status
 
 

@@ -67,11 +67,11 @@ def _folder() -> Traversable:
 
 
 def _yaml_files(folder: Traversable, prefix: str) -> Iterator[str]:
-    """Yield the paths of all YAML files below a folder, without their ending."""
+    """Yield the paths of all YAML files below a folder that can be chosen, without their ending."""
     for entry in folder.iterdir():
         if entry.is_dir():
             yield from _yaml_files(entry, f"{prefix}{entry.name}/")
-        elif entry.name.endswith(".yaml"):
+        elif entry.name.endswith(".yaml") and not entry.name.startswith("_"):
             yield prefix + entry.name.removesuffix(".yaml")
 
 

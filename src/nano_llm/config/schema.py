@@ -102,7 +102,7 @@ class QueryInit(Enum):
 
 @dataclass
 class TrunkConfig:
-    """Base of the trunks."""
+    """How the layers are joined: tokens in, hidden states out."""
 
     name: str = setting("label of the trunk", volatile=True)
 
@@ -126,7 +126,7 @@ class InterblockTrunkConfig(TrunkConfig):
 
 @dataclass
 class ReadoutConfig:
-    """Base of the readouts."""
+    """What makes logits of hidden states, of one outcome or of two."""
 
     name: str = setting("label of the readout", volatile=True)
 

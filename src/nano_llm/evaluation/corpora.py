@@ -55,9 +55,10 @@ def _beginnings(train: Split, max_chars: int | None) -> Callable[[Review], bool]
 def judges_training_set(subject: Subject) -> TrainingSet:
     """Return what judges of sentiment are fitted to: nothing that they judge."""
     data = subject.config.data
-    if isinstance(data, ImdbConfig):
+    if not isinstance(data, ScmConfig):
         train = subject.splits["train"]
-        return judge_training_set([train[row] for row in range(len(train))], _cad_pairs(data), subject.say)
+        pairs = _cad_pairs(data) if isinstance(data, ImdbConfig) else None
+        return judge_training_set([train[row] for row in range(len(train))], pairs, subject.say)
     reviews = subject.judge_stream
     note = f"{len(reviews):,} reviews of a stream of their own, under do(T)"
     subject.say(f"judges are fitted to {note}")

@@ -89,7 +89,7 @@ class TrainingSet:
 
 
 def judge_training_set(train: Sequence[Review], pairs: Mapping[str, Sequence[CadPair]] | None, say: Say) -> TrainingSet:
-    """Put together what judges of IMDB are fitted to, and say what it is.
+    """Put together what judges of real reviews are fitted to, and say what it is.
 
     Without pairs: the reviews alone. With them: the reviews less the originals of every split but ``train``, and
     the revisions of ``train`` with the weight `REVISION_WEIGHT`, so that the other splits can tell what the judge
