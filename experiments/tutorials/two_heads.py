@@ -142,7 +142,7 @@ console.print(side_by_side(review.text, twin.text, console, ("the review", "the 
 
 # %% [markdown]
 # One pair is an anecdote, and here both models leave the last opinion as it was. Over many: the share of words that the
-# counterfactual changes, beside what the truth changes. `similarity=0` keeps none of the review's noise, so that a fresh
+# counterfactual changes, beside what the truth changes. `similarity=0` keeps none of the review's noise, so a fresh
 # review of the other sentiment comes out.
 
 
