@@ -119,9 +119,9 @@ reliability(expit(rows["plain"]["log_odds"]), rows["plain"]["treatment"])
 reliability(expit(rows["rewarded"]["log_odds"]), rows["rewarded"]["treatment"])
 
 # %% [markdown]
-# Points on the diagonal are calibrated; a curve that is flatter than it belongs to heads that are too sure. Small
-# errors at every word add up over a review. A scale that is fitted on validation reviews (`log_odds_scaled`) mends
-# most of that:
+# Points on the diagonal are calibrated; a curve that is flatter than it belongs to heads that are too sure. Two hundred
+# reviews leave wide intervals, and the diagonal runs through nearly all of them. The reward has moved reviews into the
+# outermost bins; a scale that is fitted on validation reviews (`log_odds_scaled`) takes them back:
 
 # %%
 reliability(expit(rows["rewarded"]["log_odds_scaled"]), rows["rewarded"]["treatment"])
@@ -141,7 +141,7 @@ for name, author in authors.items():
 console.print(side_by_side(review.text, twin.text, console, ("the review", "the truth")))
 
 # %% [markdown]
-# One pair is an anecdote. Over many: the share of words that the counterfactual changes, beside what the truth changes.
+# One pair is an anecdote, and here both models leave the last opinion as it was. Over many: the share of words that the counterfactual changes, beside what the truth changes.
 # `similarity=0` keeps none of the review's noise, so that a fresh review of the other sentiment comes out.
 
 
