@@ -18,10 +18,10 @@
 import os
 from tempfile import TemporaryDirectory
 
+import IPython.display as show
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import display
 from rich.console import Console
 from scipy.special import expit
 
@@ -102,7 +102,7 @@ def read(author, review):
 
 
 for author in authors.values():
-    display(divergence_text(pieces, read(author, review)))
+    show.display(divergence_text(pieces, read(author, review)))
 
 # %% [markdown]
 # ## Belief
@@ -141,8 +141,9 @@ for name, author in authors.items():
 console.print(side_by_side(review.text, twin.text, console, ("the review", "the truth")))
 
 # %% [markdown]
-# One pair is an anecdote, and here both models leave the last opinion as it was. Over many: the share of words that the counterfactual changes, beside what the truth changes.
-# `similarity=0` keeps none of the review's noise, so that a fresh review of the other sentiment comes out.
+# One pair is an anecdote, and here both models leave the last opinion as it was. Over many: the share of words that the
+# counterfactual changes, beside what the truth changes. `similarity=0` keeps none of the review's noise, so a fresh
+# review of the other sentiment comes out.
 
 
 # %%

@@ -20,9 +20,9 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import IPython.display as show
 import pandas as pd
 import torch
-from IPython.display import display
 from rich.console import Console
 
 from nano_llm import checkpoint
@@ -114,7 +114,7 @@ depth_weights(after["paper"].weights_SM, after["paper"].names)
 
 # %%
 for found in (before["interblock"], after["interblock"]):
-    display(depth_weights(found.weights_SM, found.names))
+    show.display(depth_weights(found.weights_SM, found.names))
 
 # %% [markdown]
 # Look along a row to see who still reads the embedding late in the network, and along a column to see how sharply one
