@@ -73,7 +73,7 @@ def commands(page: Path) -> list[Command]:
 def _script(page: str, first: int, lines: Sequence[str], why: str | None) -> Iterator[Command]:
     waiting = ""
     for row, line in enumerate(lines, first):
-        waiting += re.sub(r"(^|\s+)#( .*|!.*|)$", "", line) if "# not run:" not in line else line
+        waiting += line if "# not run:" in line else _without_comment(line)
         if waiting.endswith("\\"):
             waiting = waiting[:-1]
             continue
@@ -81,6 +81,14 @@ def _script(page: str, first: int, lines: Sequence[str], why: str | None) -> Ite
         if text.strip():
             yield Command(page, row, "bash", " ".join(text.split()), excuse.strip() or why)
         waiting = ""
+
+
+def _without_comment(line: str) -> str:
+    for found in re.finditer(r"(^|\s)#", line):
+        before = line[: found.start()]
+        if before.count("'") % 2 == 0 and before.count('"') % 2 == 0:
+            return before
+    return line
 
 
 def _dialogue(page: str, first: int, lines: Sequence[str], why: str | None) -> Iterator[Command]:

@@ -77,7 +77,8 @@ class Newcomer:
             return self._serve(given)
         if given[:1] == ["ask"]:
             given += ["--url", f"http://{self._address}"]
-        wrong = self._ended(self._forked("nano-llm", shortened(given)), fails="Error:" in "".join(command.output))
+        fails = any(line.startswith("Error:") for line in command.output)
+        wrong = self._ended(self._forked("nano-llm", given if fails else shortened(given)), fails=fails)
         missing = [line for line in command.output if line.strip() not in self.said()]
         return wrong or (f"it does not say {missing[0]!r}\n{self.said()}" if missing else None)
 
