@@ -64,6 +64,8 @@ class Choice:
     schema: type
     values: dict[str, Any]
     comment: str
+    part: str = ""
+    """Beginning of the names of its settings, where several choices go together and each has a part of its own."""
 
 
 def main() -> None:
@@ -113,9 +115,14 @@ def _preset(group: str) -> Iterator[str]:
 def _choices(group: str) -> Iterator[Choice]:
     for name in sorted(options_of(group)):
         node = OmegaConf.select(_composed(group, name), group.replace("/", "."))
+        comment = " ".join(_comment(CONF / group / f"{name}.yaml"))
         schema = OmegaConf.get_type(node)
         assert schema is not None
-        yield Choice(name, schema, _plain(node), " ".join(_comment(CONF / group / f"{name}.yaml")))
+        part = OmegaConf.get_type(node.get(name)) if name in node else None
+        if part is not None:
+            yield Choice(name, part, _plain(node), comment, f"{name}.")
+        else:
+            yield Choice(name, schema, _plain(node), comment)
 
 
 def _composed(group: str, name: str) -> DictConfig:
@@ -161,11 +168,11 @@ def _table(choices: list[Choice]) -> Iterator[str]:
     """Yield a row for each setting of any choice, those of all choices first."""
     owners: dict[str, list[Choice]] = {}
     for choice in choices:
-        for name in settings_of(choice.schema):
+        for name in settings_of(choice.schema, choice.part):
             owners.setdefault(name, []).append(choice)
     yield from ("| setting | takes | default | meaning |", "|---|---|---|---|")
     for name in sorted(owners, key=lambda name: -len(owners[name])):
-        hint, field = settings_of(owners[name][0].schema)[name]
+        hint, field = settings_of(owners[name][0].schema, owners[name][0].part)[name]
         mark = "°" if field.metadata["volatile"] else ""
         default = _default({choice.name: _value(choice.values, name) for choice in owners[name]}, len(choices))
         cells = (f"`{name}`{mark}", _takes(hint, field), default, _meaning(hint, field))
@@ -178,10 +185,11 @@ def settings_of(schema: type, prefix: str = "") -> dict[str, tuple[Any, Field[An
     hints = typing.get_type_hints(schema)
     for field in fields(schema):
         hint = hints[field.name]
-        if not is_dataclass(hint):
+        nested = next((kind for kind in (hint, *typing.get_args(hint)) if is_dataclass(kind)), None)
+        if nested is None:
             found[prefix + field.name] = (hint, field)
-        elif isinstance(hint, type) and not any(group and issubclass(cls, hint) for group, _, cls in SCHEMAS):
-            found |= settings_of(hint, f"{prefix}{field.name}.")
+        elif isinstance(nested, type) and not any(group and issubclass(cls, nested) for group, _, cls in SCHEMAS):
+            found |= settings_of(nested, f"{prefix}{field.name}.")
     return found
 
 

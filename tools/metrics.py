@@ -17,8 +17,8 @@ HEAD = """\
 # Metrics
 
 Every figure, with its unit. ↓ smaller is better, ↑ larger is better; without an arrow neither is, and the figure is to
-be read beside others. Nats are natural logarithms; a review's nats are sums over its tokens and its end marker. How they
-are measured is in [evaluation.md](evaluation.md).
+be read beside others. Nats are natural logarithms; a review's nats are sums over its tokens and its end marker. How
+they are measured is in [evaluation.md](evaluation.md).
 
 `test_ppl`, `test_js` and the like are as those of validation, on the test split. `train_ce`, `train_loss` and
 `train_js` are means by token since the last row of `metrics.jsonl`. `val_reviews` and `test_reviews` tell how many

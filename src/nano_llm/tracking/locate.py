@@ -30,11 +30,6 @@ class Place:
         """Which of the run's checkpoints it is; ``best`` of one that lies in no run."""
         return "best" if self.checkpoint == self.folder else self.checkpoint.name
 
-    @property
-    def checkpoint_name(self) -> str:
-        """Which of the run's checkpoints it is; ``best`` of one that lies in no run."""
-        return "best" if self.checkpoint == self.folder else self.checkpoint.name
-
 
 def locate(name: str, outputs: Path) -> Place:
     """Find a trained model.
