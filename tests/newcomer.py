@@ -17,6 +17,7 @@ from pathlib import Path
 
 from documented import Command, arguments, shortened
 from leavings import NO_CHECKOUT
+from nano_llm.errors import ConfigError
 
 HARMLESS = {"echo", "printf", "mkdir", "cat", "head", "ls", "for", "curl"}
 """Other programs that pages may use; `pip`, `docker`, `make` and the like are marked, and not run."""
@@ -78,7 +79,11 @@ class Newcomer:
         if given[:1] == ["ask"]:
             given += ["--url", f"http://{self._address}"]
         fails = any(line.startswith("Error:") for line in command.output)
-        wrong = self._ended(self._forked("nano-llm", given if fails else shortened(given)), fails=fails)
+        try:
+            short = given if fails else shortened(given)
+        except ConfigError as error:
+            return str(error)
+        wrong = self._ended(self._forked("nano-llm", short), fails=fails)
         missing = [line for line in command.output if line.strip() not in self.said()]
         return wrong or (f"it does not say {missing[0]!r}\n{self.said()}" if missing else None)
 
