@@ -122,7 +122,7 @@ def first_values(given: Sequence[str]) -> list[str]:
     """Return the overrides of a command, with the first value of each that has several."""
     words = given[list(given).index("nano_llm.run") :] if "nano_llm.run" in given else given
     pairs = [word.split("=", 1) for word in words if "=" in word and not word.startswith("-")]
-    return [f"{key}={value.split(',')[0]}" for key, value in pairs]
+    return [f"{key}={value if value.startswith('[') else value.split(',')[0]}" for key, value in pairs]
 
 
 def _few(config: Config, overrides: Sequence[str]) -> Sequence[str]:

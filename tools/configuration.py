@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Any
 
 from hydra import compose
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from nano_llm.config.compose import REFUSALS, composing, options_of
 from nano_llm.config.register import SCHEMAS
@@ -89,9 +89,9 @@ def _root() -> Iterator[str]:
 def _group(group: str) -> Iterator[str]:
     choices = list(_choices(group))
     schemas = {choice.schema for choice in choices}
-    base = _common_base(choices)
+    base = _common_base([choice for choice in choices if not choice.part])
     yield f"## {group}\n"
-    if base not in schemas or len(schemas) == 1:
+    if base not in schemas or len(schemas) == 1 or any(choice.part for choice in choices):
         yield f"{_cell(_first_line(base))}\n"
     if len(choices) > 1:
         default = _default_of(group)
@@ -118,11 +118,8 @@ def _choices(group: str) -> Iterator[Choice]:
         comment = " ".join(_comment(CONF / group / f"{name}.yaml"))
         schema = OmegaConf.get_type(node)
         assert schema is not None
-        part = OmegaConf.get_type(node.get(name)) if name in node else None
-        if part is not None:
-            yield Choice(name, part, _plain(node), comment, f"{name}.")
-        else:
-            yield Choice(name, schema, _plain(node), comment)
+        part = OmegaConf.get_type(node[name]) if isinstance(node.get(name), DictConfig) else None
+        yield Choice(name, part or schema, _plain(node), comment, f"{name}." if part else "")
 
 
 def _composed(group: str, name: str) -> DictConfig:
@@ -154,8 +151,8 @@ def _default_of(group: str) -> str | None:
     above, _, name = group.rpartition("/")
     path = CONF / above / f"{_default_of(above)}.yaml" if above else CONF / "config.yaml"
     listed = OmegaConf.load(path)["defaults"]
-    chosen = (entry[name] for entry in listed if isinstance(entry, DictConfig) and name in entry)
-    return next(chosen, None)
+    chosen = next((entry[name] for entry in listed if isinstance(entry, DictConfig) and name in entry), None)
+    return chosen[0] if isinstance(chosen, ListConfig) else chosen  # of those that may go together, one is the default
 
 
 def _common_base(choices: list[Choice]) -> type:

@@ -6,7 +6,7 @@ Nothing is imported for it: a package that is missing or broken is the very thin
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
-from packaging.requirements import Requirement  # comes with hydra-core
+from packaging.requirements import Requirement
 
 DISTRIBUTION = "nano-llm"
 NOT_FOR_USERS = ("all", "dev")
