@@ -14,7 +14,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = {"bash", "sh", "shell", "console"}
 
 SHORT = (
-    "scale.d_model=32", "scale.num_layers=2", "scale.num_heads=2", "scale.d_ff=64", "trainer.max_epochs=null",
+    "scale.d_model=32", "scale.num_layers=2", "scale.num_heads=2", "scale.d_ff=64", "trainer.max_epochs=20",
     "trainer.max_minutes=null", "trainer.max_steps=2", "trainer.eval_every=2", "trainer.eval_reviews=4",
     "trainer.test_reviews=4", "trainer.evaluation=none", "trainer.device=cpu",
 )  # fmt: skip
