@@ -58,7 +58,9 @@ def files_below(folder: Path) -> set[str]:
 def test_the_wheel_holds_the_package_its_configuration_and_nothing_else(wheel: Path) -> None:
     about = f"nano_llm-{__version__}.dist-info/"
     found = {name for name in contents(wheel) if not name.startswith(about)}
-    assert found == files_below(ROOT / "src") | {f"nano_llm/conf/{name}" for name in files_below(ROOT / "conf")}
+    conf = {f"nano_llm/conf/{name}" for name in files_below(ROOT / "conf")}
+    models = {f"nano_llm/models/{name}" for name in files_below(ROOT / "experiments/models")}
+    assert found == files_below(ROOT / "src") | conf | models
     assert {
         "nano_llm/py.typed",
         "nano_llm/conf/config.yaml",
