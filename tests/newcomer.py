@@ -25,6 +25,8 @@ PORT = "127.0.0.1:18080"
 """Where pages have their server; here it gets a port that is free."""
 TYPED = "+\nb\n?\nq\n"
 """What is typed into a chat."""
+OF_READERS = ("NANO_LLM_", "WANDB_", "HF_", "HUGGING_FACE_")
+"""Beginnings of variables that are not passed on: places, and keys with which a test would upload something."""
 FILES = {
     "prompt.txt": "the lead is",
     "request.json": json.dumps({"prompt": "the lead is", "max_tokens": 4}),
@@ -49,9 +51,8 @@ class Newcomer:
         self._place, self._reviews = place, reviews
         self._log = place.with_name(f"{place.name}.log")
         self._server: multiprocessing.process.BaseProcess | None = None
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._address = f"127.0.0.1:{free.getsockname()[1]}"
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("NANO_LLM_")}
+        self._address = PORT
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_READERS)}
         self._environment |= {
             **NO_CHECKOUT,
             "HOME": str(place / "home"),
@@ -103,8 +104,8 @@ class Newcomer:
     def _filled_in(self, text: str) -> str:
         """Put something in the place of what stands for readers' own."""
         text = text.replace("/path/to/imdb", str(self._reviews)).replace("/path/to/cad/paired", str(self._reviews))
-        for named in re.findall(r"outputs/\S*<id>\S*", text):
-            found = sorted(self._place.glob(named.replace("<id>", "?" * 12)))
+        for named in re.findall(r"outputs/\S*\*\S*", text):  # as a shell does, which it has only one match for
+            found = sorted(self._place.glob(named))
             text = text.replace(named, str(found[0].relative_to(self._place)) if found else named)
         return text.replace(PORT, self._address)
 
@@ -120,6 +121,8 @@ class Newcomer:
     def _serve(self, given: list[str]) -> str | None:
         if wrong := self.leave():
             return wrong
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._address = f"127.0.0.1:{free.getsockname()[1]}"
         self._server = self._forked("nano-llm", [*given, "--port", self._address.rpartition(":")[2]])
         deadline = time.monotonic() + _SECONDS
         while self._server.is_alive() and time.monotonic() < deadline:

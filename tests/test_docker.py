@@ -243,10 +243,13 @@ def test_torch_comes_by_hash_or_by_version() -> None:
 
 def test_files_that_are_installed_from_are_there_before_they_are_used() -> None:
     for stage in STAGES:
-        copied = " ".join(told(stage, "COPY")).split()
-        for call, _ in pip_calls(stage):
-            for file in re.findall(r"--(?:requirement|constraint) (\S+)", call):
-                assert file in copied or file == "requirements.txt", f"{stage} has no {file}"
+        copied = ["requirements.txt"]  # which tools/requirements.py writes
+        for name, rest in (told_of for one in lineage(stage) for told_of in STAGES[one].instructions):
+            if name == "COPY":
+                copied += rest.split()
+            if name in ("RUN", "ARG"):
+                for file in re.findall(r"--(?:requirement|constraint) ([\w./-]+)", rest):
+                    assert file in copied, f"{stage} has no {file} yet where it says {name} {rest}"
     assert "tools/requirements.py > requirements.txt" in " ".join(told("environment", "RUN"))
 
 
@@ -523,7 +526,6 @@ def test_the_file_for_gpus_changes_the_image_the_devices_and_the_shared_memory_o
 
 def test_commands_of_the_page_name_services_targets_and_arguments_that_exist() -> None:
     page = (ROOT / "docs/docker.md").read_text(encoding="utf-8")
-    assert len(page.splitlines()) <= 60
     commands = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     lines = "\n".join(commands).replace("\\\n", " ").splitlines()
     services = {name for line in lines for name in re.findall(r"compose (?:-f \S+ )*run --rm (\S+)", line)}

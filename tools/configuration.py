@@ -46,8 +46,8 @@ Everything is checked before anything happens: a name that does not exist, a val
 limits, and settings that do not go together are refused at once, with exit status 2. What several settings demand of
 each other is in [strict.py](../src/nano_llm/config/strict.py).
 
-A run's id is a hash of all that can change its numbers. Settings marked ° cannot, and take no part in it. `null`
-switches a setting off, or leaves it to what the text says. A default that reads `$NAME` is that variable of the
+A run's id is a hash of all that can change its numbers. Settings marked ° take no part in it; of those that name data,
+what lies there does. `null` switches a setting off, or leaves it to what the text says. A default that reads `$NAME` is that variable of the
 environment, if it is set.
 
 """

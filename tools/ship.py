@@ -9,7 +9,7 @@ A shipped model writes and is judged; it holds nothing to train it on with, and 
       summary.json  metrics.jsonl  data.json  environment.json  overrides.yaml    of the run
       README.md                  the card, which says no more than the files above
 
-It needs what the run was trained on: the reviews and, if they are to judge it, NANO_LLM_CAD and NANO_LLM_IMDB.
+It needs what the run was trained on, where its config.yaml says that it lies.
 """
 
 import argparse
@@ -31,17 +31,18 @@ from nano_llm.assessment import assess
 from nano_llm.checkpoint import Checkpoint
 from nano_llm.cli.asking import HEADINGS
 from nano_llm.cli.ending import ended
-from nano_llm.config.places import without_places
+from nano_llm.config.places import PLACES, without_places
 from nano_llm.config.schema import Device, ImdbConfig, Suite
 from nano_llm.data.prepare import prepare
 from nano_llm.errors import OutputError, RequestError
 from nano_llm.evaluation.records import records_folder
+from nano_llm.export.card import citations, licence
+from nano_llm.export.figures import read_figures
 from nano_llm.files import replaced_folder, write_json, write_text
 from nano_llm.generation.account import OUTCOME_NAMES, account
 from nano_llm.generation.author import Author
 from nano_llm.generation.request import Request
 from nano_llm.generation.sampling import Sampling
-from nano_llm.metrics import Better, Metric
 from nano_llm.session import num_outcomes
 from nano_llm.tracking.locate import locate
 from nano_llm.training.machine import find_machine
@@ -51,16 +52,6 @@ CARD = Path(__file__).with_name("card.md.j2")
 MAX_BYTES = 8_000_000
 """Of all files of a shipped model."""
 OF_THE_RUN = ("summary.json", "metrics.jsonl", "data.json", "environment.json")
-PLACES = (
-    "data.path=",
-    "data.cad=",
-    "data.movies=",
-    "data.prepared=",
-    "paths.",
-    "trainer.device=",
-    "trainer.num_threads=",
-)
-"""Beginnings of overrides that tell of one machine."""
 SAMPLES = Request(num_texts=3, num_tokens=150, seed=0, sampling=Sampling(temperature=0.8))
 SAMPLES_COMMAND = "--num 3 --tokens 150 --seed 0 --temperature 0.8"
 
@@ -86,7 +77,7 @@ def ship(run: Path, target: Path, suite: Suite) -> Path:
         suite: That the rounded weights are put through.
 
     Raises:
-        RequestError: The run is not finished.
+        RequestError: The run is not finished, or its data have changed.
         OutputError: The model would be too large, or cannot be written.
     """
     if missing := [name for name in (*OF_THE_RUN, "overrides.yaml") if not (run / name).is_file()]:
@@ -98,7 +89,7 @@ def ship(run: Path, target: Path, suite: Suite) -> Path:
         for name in OF_THE_RUN:
             shutil.copyfile(run / name, new / name)
         write_text(new / "overrides.yaml", yaml.safe_dump(_overrides(run)))
-        _assess(rounded, trained, records_folder(new, "best", suite), suite)
+        _assess(rounded, trained, _json(run / "data.json")["fingerprint"], records_folder(new, "best", suite), suite)
         write_json(new / "samples.json", _samples(rounded))
         write_text(new / "README.md", card(new, target.name))
         _demand_small(new, target.name)
@@ -137,10 +128,15 @@ def _overrides(run: Path) -> list[str]:
     return [word for word in words if not word.startswith(PLACES)]
 
 
-def _assess(rounded: Checkpoint, trained: Checkpoint, folder: Path, suite: Suite) -> None:
+def _assess(rounded: Checkpoint, trained: Checkpoint, fingerprint: str, folder: Path, suite: Suite) -> None:
     """Judge the rounded weights on the data of their training, and keep the records without their rows."""
     config = trained.config  # tells where the data lie
     data = prepare(config.data, config.protocol, num_outcomes(config), Path(config.paths.cache).expanduser(), print)
+    if data.fingerprint != fingerprint:
+        raise RequestError(
+            f"What the run was trained on has changed since: its data.json says {fingerprint}, and now it is "
+            f"{data.fingerprint}. Bring back the data, or train anew."
+        )
     machine = find_machine(replace(config.trainer, device=Device.cpu))
     assess(replace(rounded, config=config), data, machine, suite, folder, say=print)
     for rows in folder.glob("*.parquet"):
@@ -161,7 +157,7 @@ def _samples(rounded: Checkpoint) -> list[dict[str, Any]]:
 def card(folder: Path, name: str) -> str:
     """Return the card of a shipped model, from the files in its folder."""
     shipped = checkpoint.load(folder / "checkpoints/best")
-    records = [_json(path) for path in sorted(folder.glob("evaluation*/*.json"))]
+    figures = read_figures(sorted(folder.glob("evaluation*")), shipped.metrics["step"])
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -176,22 +172,13 @@ def card(folder: Path, name: str) -> str:
         summary=_json(folder / "summary.json"),
         environment=_json(folder / "environment.json"),
         data=_json(folder / "data.json"),
-        suites=sorted({record["suite"] for record in records}),
-        figures=[_figure(*told) for record in records for told in record["figures"].items()],
+        suites=sorted({figure.suite for figure in figures}),
+        figures=figures,
+        licence=licence(shipped.config),
+        citations=citations(shipped.config),
         samples_command=SAMPLES_COMMAND,
         samples=[_shown(told) for told in json.loads((folder / "samples.json").read_text(encoding="utf-8"))],
     )
-
-
-def _figure(name: str, told: dict[str, Any]) -> dict[str, str]:
-    value, low, high = told["value"], told["low"], told["high"]
-    return {
-        "title": Metric(told["unit"], Better[told["better"]], told["meaning"]).title(name),
-        "value": "-" if value is None else f"{value:.4f}",
-        "interval": "-" if low is None or high is None else f"[{low:.4f}, {high:.4f}]",
-        "n": f"{told['n']:,}",
-        "unit": told["unit"],
-    }
 
 
 def _shown(told: dict[str, Any]) -> str:

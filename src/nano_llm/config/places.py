@@ -5,6 +5,17 @@ from dataclasses import replace
 from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Config, Device, ImdbConfig, PathsConfig
 
+PLACES = (
+    "data.path=",
+    "data.cad=",
+    "data.movies=",
+    "data.prepared=",
+    "paths.",
+    "trainer.device=",
+    "trainer.num_threads=",
+)
+"""Beginnings of overrides that tell of one machine; `without_places` takes the same out of a configuration."""
+
 
 def without_places(config: Config) -> Config:
     """Return a configuration that tells of no machine: neither where things lie nor what computes.

@@ -85,8 +85,8 @@ def render_card(
         num_tokens=NUM_TOKENS,
         samples=_samples(author),
         confounding=_confounding(checkpoint),
-        licence=_licence(checkpoint),
-        citations=_citations(checkpoint),
+        licence=licence(checkpoint.config),
+        citations=citations(checkpoint.config),
     )
 
 
@@ -181,8 +181,9 @@ def _confounding(checkpoint: Checkpoint) -> str:
     return "in this corpus the topic does, and the prompt does not tell it for certain."
 
 
-def _licence(checkpoint: Checkpoint) -> str:
-    if isinstance(checkpoint.config.data, ScmConfig):
+def licence(config: Config) -> str:
+    """Say what is known of the rights in what a model was trained on."""
+    if isinstance(config.data, ScmConfig):
         return "So is the corpus, and this model."
     return (
         "The reviews are not: their authors have not licensed them, and a model may repeat parts of them. Whether and "
@@ -190,11 +191,11 @@ def _licence(checkpoint: Checkpoint) -> str:
     )
 
 
-def _citations(checkpoint: Checkpoint) -> list[str]:
-    config = checkpoint.config
-    citations = ["nano_llm, whose repository says how to cite it."]
+def citations(config: Config) -> list[str]:
+    """Return what is to be cited with a model."""
+    cited = ["nano_llm, whose repository says how to cite it."]
     if isinstance(config.model, TwoOutcomeConfig):
-        citations.append(TARNET)
+        cited.append(TARNET)
     if isinstance(config.model.trunk, InterblockTrunkConfig):
-        citations.append(BLOCK_ATTENTION)
-    return citations if isinstance(config.data, ScmConfig) else [*citations, IMDB]
+        cited.append(BLOCK_ATTENTION)
+    return cited if isinstance(config.data, ScmConfig) else [*cited, IMDB]
