@@ -47,8 +47,8 @@ limits, and settings that do not go together are refused at once, with exit stat
 each other is in [strict.py](../src/nano_llm/config/strict.py).
 
 A run's id is a hash of all that can change its numbers. Settings marked ° take no part in it; of those that name data,
-what lies there does. `null` switches a setting off, or leaves it to what the text says. A default that reads `$NAME` is that variable of the
-environment, if it is set.
+what lies there does. `null` switches a setting off, or leaves it to what the text says. A default that reads `$NAME` is
+that variable of the environment, if it is set.
 
 """
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from nano_llm import __version__
 from nano_llm.checkpoint import Checkpoint
-from nano_llm.config.schema import ImdbConfig, InterblockTrunkConfig, ScmConfig, ScmTopic, TwoOutcomeConfig
+from nano_llm.config.schema import Config, ImdbConfig, InterblockTrunkConfig, ScmConfig, ScmTopic, TwoOutcomeConfig
 from nano_llm.data.template import SENTIMENTS
 from nano_llm.export.figures import Figure
 from nano_llm.generation.account import account
