@@ -1,6 +1,5 @@
 """Commands that kill themselves at one of their writes, each in a process forked from one that has loaded torch."""
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -9,12 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leavings import NO_CHECKOUT
+from loaded_forks import FORKS, settle
 
 WRITES = {"os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.truncate"}
 """What Python tells its auditors before it does so; of `open`, those for writing count too."""
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["commands_loaded"])
 
 
 class Ended(NamedTuple):
@@ -28,8 +25,8 @@ class Ended(NamedTuple):
 
 def carry_out(place: Path, *arguments: str, kill_at: int | None = None) -> Ended:
     """Carry out ``nano-llm`` in a folder, which is killed just before its write of that number, from 0."""
-    receiver, sender = _FORKS.Pipe(duplex=False)
-    process = _FORKS.Process(target=_command, args=(place, arguments, kill_at, sender))
+    receiver, sender = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=_command, args=(place, arguments, kill_at, sender))
     process.start()
     sender.close()
     try:
@@ -56,10 +53,7 @@ def _log(place: Path) -> Path:
 def _command(place: Path, arguments: tuple[str, ...], kill_at: int | None, sender: Connection) -> None:
     from nano_llm.cli.main import main
 
-    log = os.open(_log(place), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.chdir(place)
+    settle(place, _log(place))
     os.environ |= NO_CHECKOUT
     sys.dont_write_bytecode = True
     num_writes = 0

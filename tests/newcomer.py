@@ -1,8 +1,6 @@
 """Somebody at a shell who types what the pages show, in a folder and a home of their own."""
 
 import json
-import multiprocessing
-import multiprocessing.process
 import os
 import re
 import shlex
@@ -13,10 +11,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from documented import Command, arguments, shortened
 from leavings import NO_CHECKOUT
+from loaded_forks import FORKS, settle
 from nano_llm.errors import ConfigError
 
 HARMLESS = {"echo", "printf", "mkdir", "cat", "head", "ls", "for", "curl"}
@@ -34,8 +34,6 @@ FILES = {
 }
 """What pages name and readers have of their own."""
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["commands_loaded"])
 _SECONDS = 600
 
 
@@ -50,7 +48,7 @@ class Newcomer:
     def __init__(self, place: Path, reviews: Path) -> None:
         self._place, self._reviews = place, reviews
         self._log = place.with_name(f"{place.name}.log")
-        self._server: multiprocessing.process.BaseProcess | None = None
+        self._server: BaseProcess | None = None
         self._address = PORT
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_READERS)}
         self._environment |= {
@@ -135,12 +133,12 @@ class Newcomer:
         server, self._server = self._server, None
         return self._ended(server) or "the server is never ready"
 
-    def _forked(self, kind: str, given: list[str]) -> multiprocessing.process.BaseProcess:
-        process = _FORKS.Process(target=_work, args=(self._place, self._log, self._environment, kind, given))
+    def _forked(self, kind: str, given: list[str]) -> BaseProcess:
+        process = FORKS.Process(target=_work, args=(self._place, self._log, self._environment, kind, given))
         process.start()
         return process
 
-    def _ended(self, process: multiprocessing.process.BaseProcess, *, fails: bool = False) -> str | None:
+    def _ended(self, process: BaseProcess, *, fails: bool = False) -> str | None:
         process.join(_SECONDS)
         if process.is_alive():
             process.kill()
@@ -150,10 +148,7 @@ class Newcomer:
 
 def _work(place: Path, log: Path, environment: dict[str, str], kind: str, given: list[str]) -> None:
     """Carry out a command in this process, which was forked from one that has loaded torch."""
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    os.chdir(place)
+    settle(place, log)
     typed = place / "home/typed"
     typed.write_text(TYPED)
     sys.stdin = typed.open()

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import tomllib
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from nano_llm.cli.main import COMMANDS, main
 from nano_llm.config.compose import compose_config
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.serving.limits import Limits
+from wheels import build, contents
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -280,22 +280,13 @@ def test_no_data_no_runs_and_no_keys_are_in_the_context() -> None:
     assert sum((ROOT / file).stat().st_size for file in files) < 16 << 20, "something large is sent to the engine"
 
 
-def wheel_names(folder: Path, to: Path) -> set[str]:
-    """Build the wheel of a folder without fetching anything, as the Dockerfile does; return what is in it."""
-    call = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", to]
-    done = subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 0, done.stderr
-    [wheel] = to.glob("*.whl")
-    return set(zipfile.ZipFile(wheel).namelist())
-
-
 def test_the_wheel_built_from_the_context_is_the_one_built_from_the_checkout(tmp_path: Path) -> None:
     for file in context():
         (tmp_path / "context" / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / "context" / file)
-    built = wheel_names(tmp_path / "context", tmp_path / "one")
+    built = contents(build(tmp_path / "context", tmp_path / "one", "wheel")).keys()
     assert {"nano_llm/cli/main.py", "nano_llm/conf/config.yaml"} <= built
-    assert built == wheel_names(ROOT, tmp_path / "two")
+    assert built == contents(build(ROOT, tmp_path / "two", "wheel")).keys()
 
 
 def test_images_have_what_users_need_and_no_tool_of_developers() -> None:
@@ -311,6 +302,18 @@ def test_images_have_what_users_need_and_no_tool_of_developers() -> None:
     assert every - named == developers | {"nano-llm"}
     locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE))
     assert named <= locked, "pip finds it among the locked files only"
+
+
+def test_of_the_requirements_torch_alone_is_left_out(tmp_path: Path) -> None:
+    lines = ["torch>=2.11,<2.16", "torch ; python_version > '3'", "torchvision>=0.20", "numpy"]
+    extras = {"vision": ["torch", "torch-geometric~=2.0"]}
+    described = "\n[project.optional-dependencies]\n" + "".join(f"{name} = {extras[name]}\n" for name in extras)
+    (tmp_path / "pyproject.toml").write_text(f"[project]\ndependencies = {lines}\n{described}")
+    tool = tmp_path / "tools/requirements.py"
+    tool.parent.mkdir()
+    shutil.copy(ROOT / "tools/requirements.py", tool)
+    asked = subprocess.run([sys.executable, tool], capture_output=True, text=True, check=True, timeout=SECONDS)
+    assert asked.stdout.split("\n") == ["torchvision>=0.20", "numpy", "torch-geometric~=2.0", ""]
 
 
 # What a container does.

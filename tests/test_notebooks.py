@@ -1,6 +1,7 @@
 """Notebooks: each equals its plain Python file, shows what it was run for, and runs again, without data or network."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,7 @@ from sweep_command import SweepCommand
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools/notebooks.py"
-SOURCES = {
-    path.stem: path for path in sorted((ROOT / "experiments").rglob("*.py")) if "# %%" in path.read_text("utf-8")
-}
+SOURCES: dict[str, Path] = {path.stem: path for path in runpy.run_path(str(TOOL))["sources"]()}
 SECONDS = 600
 """A hung notebook is to fail the suite, not to hang it; a run takes some ten seconds of an idle core."""
 

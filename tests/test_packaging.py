@@ -8,7 +8,6 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,17 +15,10 @@ import pytest
 import yaml
 
 from nano_llm import __version__
+from wheels import build, contents
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_SOURCE = {"__pycache__"}
-
-
-def build(source: Path, target: Path, kind: str) -> Path:
-    """Build with the locked hatchling, and nothing from elsewhere."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(target)]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
-    (built,) = target.glob("*.whl" if kind == "wheel" else "*.tar.gz")
-    return built
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +32,6 @@ def unpacked_sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(build(ROOT, folder, "sdist")) as archive:
         archive.extractall(folder, filter="data")
     return folder / f"nano_llm-{__version__}"
-
-
-def contents(wheel: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(wheel) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def files_below(folder: Path) -> set[str]:

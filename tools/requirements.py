@@ -1,5 +1,6 @@
 """Print what an installation with all extras for users needs, but for torch: a requirement of pyproject.toml a line."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def requirements() -> list[str]:
     extras = PROJECT["optional-dependencies"]
     of_users = [line for name in extras if name not in (COMBINED, FOR_DEVELOPERS) for line in extras[name]]
     lines = [*PROJECT["dependencies"], *of_users]
-    return [line for line in lines if not line.startswith("torch")]
+    return [line for line in lines if re.split(r"[<>=!~; ]", line)[0] != "torch"]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pytest
 from full_disk import FillingDisk, small_disk
 from nano_llm import __version__
 from nano_llm.cli.main import main
+from sick_gpu import sick_gpus
 
 ROOT = Path(__file__).resolve().parents[2]
 REVIEWS = 'text,label\n"A dull film.",0\n"A fine film.",1\n'
@@ -24,7 +25,7 @@ REVIEWS = 'text,label\n"A dull film.",0\n"A fine film.",1\n'
 @pytest.fixture(autouse=True)
 def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the machine in order: no variables of the user's, an empty home, folders that can be written."""
-    for name in [name for name in os.environ if name.startswith(("NANO_LLM_", "WANDB_", "HF_", "NETRC"))]:
+    for name in [name for name in os.environ if name.startswith(("NANO_LLM_", "WANDB_", "HF_", "NETRC", "XDG_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     for variable, name in (("HOME", "home"), ("NANO_LLM_CACHE", "cache"), ("NANO_LLM_OUTPUTS", "outputs")):
@@ -88,6 +89,19 @@ def test_words_tell_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert f"  cache    {tmp_path}/cache: 0.0 GiB, writable" in shown
     assert "data=scm needs neither" in shown
     assert shown.endswith("\nNothing is wrong.\n")
+
+
+def test_a_gpu_that_fails_is_explained(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sick_gpus(monkeypatch)
+    status, found = doctor()
+    assert status == 1
+    assert [problem.partition(" does not compute")[0] for problem in found["problems"]] == ["GPU 0", "GPU 1"]
+    assert "uncorrectable ECC error. Free it" in found["problems"][0]
+    assert found["environment"]["gpu"] is None
+    assert main(["doctor"]) == 1
+    assert "  GPU 1  does not tell its name, bf16 unknown\n" in capsys.readouterr().out
 
 
 # ----------------------------------------------------------------------------------- data and folders
@@ -216,6 +230,38 @@ def test_keys_are_told_of_and_never_shown(
     assert "sesame" not in capsys.readouterr().out + json.dumps(found)
 
 
+def test_a_key_for_another_server_of_wandb_is_found_where_it_is_named(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080/")
+    netrc = tmp_path / "home/.netrc"
+    for machine, expected in (("api.wandb.ai", False), ("wandb.example.org:8080", True)):
+        netrc.write_text(f"machine {machine} login user password sesame\n")
+        netrc.chmod(0o600)
+        assert doctor()[1]["keys"]["WANDB_API_KEY"] is expected
+    monkeypatch.setenv("WANDB_BASE_URL", "https://[no-address")
+    assert not doctor()[1]["keys"]["WANDB_API_KEY"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({}, "home/.cache/huggingface/token"),
+        ({"XDG_CACHE_HOME": "caches"}, "caches/huggingface/token"),
+        ({"XDG_CACHE_HOME": "caches", "HF_HOME": "hub"}, "hub/token"),
+    ],
+)
+def test_a_token_of_the_hub_is_found_where_logging_in_leaves_it(
+    variables: dict[str, str], place: str, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, folder in variables.items():
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    assert not doctor()[1]["keys"]["HF_TOKEN"]
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text("sesame")
+    assert doctor()[1]["keys"]["HF_TOKEN"]
+
+
 def test_a_key_that_no_header_could_hold_is_found(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NANO_LLM_API_KEY", "sesame\n")
     status, found = doctor()
@@ -254,14 +300,17 @@ def test_a_missing_package_is_found_before_it_is_imported(
 def test_what_an_extra_lacks_is_told_with_its_remedy_and_is_not_wrong(
     doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    extra = ["Provides-Extra: serve", "Requires-Dist: of-no-registry>=3; extra == 'serve'"]
-    distribution(tmp_path / "site", "nano_llm", __version__, *extra)
+    wanted = [f"Requires-Dist: {need}; extra == 'serve'" for need in ("of-no-registry>=3", "aged<1,>=0.31", "present")]
+    distribution(tmp_path / "site", "nano_llm", __version__, "Provides-Extra: serve", *wanted)
+    distribution(tmp_path / "site", "aged", "0.20")
+    distribution(tmp_path / "site", "present", "1")
     monkeypatch.syspath_prepend(tmp_path / "site")
     status, found = doctor()
     assert (status, found["problems"]) == (0, [])
-    assert found["extras"] == {"serve": ["of-no-registry>=3 (not installed)"]}
+    lacks = ["of-no-registry>=3 (not installed)", "aged<1,>=0.31 (0.20 is installed)"]
+    assert found["extras"] == {"serve": lacks}
     assert main(["doctor"]) == 0
-    assert "  serve  not here: pip install 'nano-llm[serve]'\n" in capsys.readouterr().out
+    assert f"  serve  lacks {lacks[0]}, {lacks[1]}: pip install 'nano-llm[serve]'\n" in capsys.readouterr().out
 
 
 def test_code_of_another_version_than_the_installed_one_is_found(

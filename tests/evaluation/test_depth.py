@@ -18,12 +18,12 @@ PROMPT = 3
 """Tokens of the prompt: the targets after them are at positions 2, 3 and 4."""
 
 
-def windows() -> Windows:
+def windows(prompt_length: int = PROMPT) -> Windows:
     return Windows(
         tokens_WL=np.array(TOKENS, np.uint16),
         length_W=np.full(2, 6, np.int32),
         first_target_W=np.ones(2, np.int32),
-        prompt_length_W=np.full(2, PROMPT, np.int32),
+        prompt_length_W=np.full(2, prompt_length, np.int32),
         review_W=np.arange(2, dtype=np.int32),
         treatment_W=np.array([0, 1], np.uint8),
         propensity_W=np.full(2, 0.5, np.float32),
@@ -72,6 +72,19 @@ def test_a_capped_trunk_no_longer_reads_what_it_has_dropped() -> None:
     assert [np.flatnonzero(~np.isnan(column)).tolist() for column in weights_SM.T] == [
         [0], [0, 3], [0, 1], [0, 1, 3], [0, 2], [0, 2, 3],
     ]  # fmt: skip
+
+
+def test_no_logits_are_computed() -> None:
+    interblock = model("model=tarnet")
+    calls: list[object] = []
+    interblock.passes[0][1].register_forward_hook(lambda *given: calls.append(given))
+    depth_profile(interblock, windows(), CPU, batch_size=2)
+    assert not calls
+
+
+def test_windows_without_a_target_in_a_review_are_refused() -> None:
+    with pytest.raises(RequestError, match="no window of the chosen reviews has one, of 2 in all: take more"):
+        depth_profile(model("model=tarnet"), windows(prompt_length=len(TOKENS[0])), CPU, batch_size=2)
 
 
 @pytest.mark.parametrize(("overrides", "told"), [(("model=vanilla",), "has another"), (("model=t_learner",), "two")])

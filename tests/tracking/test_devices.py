@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from nano_llm.tracking import devices
+from sick_gpu import fail_with, sick_gpus
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_gpu_that_torch_cannot_use_is_told_with_the_reason(driver: Path) -> None:
-    [trouble] = devices.gpu_troubles()
+    [trouble] = devices.gpu_troubles(devices.gpus())
     assert trouble.startswith("This machine has NVIDIA L4, but torch")
     if torch.version.cuda is None:
         assert "is built without CUDA. Install a build with it" in trouble
@@ -35,14 +37,38 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_reason(driver: Path) -> No
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_who_hides_the_gpus_wants_none(hidden: str, driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert devices.gpu_troubles() == []
+    assert devices.gpu_troubles([]) == []
 
 
 @pytest.mark.parametrize("script", ["#!/bin/sh\necho 'No devices were found'\nexit 6\n", "#!/no/such/shell\n"])
 def test_a_driver_without_gpus_is_no_trouble(script: str, driver: Path) -> None:
     driver.write_text(script)
     assert devices.gpus_of_driver() == []
-    assert devices.gpu_troubles() == []
+    assert devices.gpu_troubles([]) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, AssertionError, torch.cuda.DeferredCudaCallError])
+def test_a_gpu_that_answers_nothing_is_described_by_its_trouble(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sick_gpus(monkeypatch, error)
+    found = devices.gpus()
+    assert [(gpu["name"], gpu["memory_bytes"], gpu["has_bf16"]) for gpu in found] == [(None, None, None)] * 2
+    first, second = devices.gpu_troubles(found)
+    told = f"GPU 0 does not compute with torch {torch.__version__}: CUDA error: uncorrectable ECC error. Free it"
+    assert first.startswith(told)
+    assert second.startswith("GPU 1 ")
+    assert devices.gpu_name() is None
+
+
+def test_what_a_gpu_tells_before_its_trouble_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    sick_gpus(monkeypatch, RuntimeError)
+    about = SimpleNamespace(name="NVIDIA L4", total_memory=1 << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: about)
+    monkeypatch.setattr(torch.cuda, "device", fail_with(RuntimeError))
+    gpu, _ = devices.gpus()
+    assert (gpu["name"], gpu["memory_bytes"], gpu["has_bf16"]) == ("NVIDIA L4", 1 << 30, None)
+    assert "uncorrectable" in gpu["trouble"]
 
 
 def test_memory_is_the_containers_where_that_is_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,4 +88,5 @@ def test_gpus_that_compute_are_told_without_trouble() -> None:
     found = devices.gpus()
     assert len(found) == torch.cuda.device_count()
     assert all(gpu["name"] and gpu["memory_bytes"] > 1 << 30 for gpu in found)
-    assert devices.gpu_troubles() == []
+    assert devices.gpu_troubles(found) == []
+    assert devices.gpu_name() == found[0]["name"]

@@ -27,13 +27,7 @@ def _lines(found: Facts) -> Iterator[str]:
     yield f"nano_llm {found['nano_llm']} in {found['code']}"
     if "environment" in found:
         yield from _section("installation", _installation_words(found["environment"]))
-    yield from _section(
-        "extras",
-        {
-            name: f"not here: pip install '{DISTRIBUTION}[{name}]'" if lacks else "here"
-            for name, lacks in found["extras"].items()
-        },
-    )
+    yield from _section("extras", {name: _extra_words(name, lacks) for name, lacks in found["extras"].items()})
     if "machine" in found:
         yield from _section("machine", _machine_words(found["environment"], found["machine"]))
     if "data" in found:
@@ -63,6 +57,10 @@ def _installation_words(environment: Facts) -> dict[str, str]:
     }
 
 
+def _extra_words(name: str, lacks: list[str]) -> str:
+    return f"lacks {', '.join(lacks)}: pip install '{DISTRIBUTION}[{name}]'" if lacks else "here"
+
+
 def _machine_words(environment: Facts, machine: Facts) -> dict[str, str]:
     bf16 = {True: "bf16 in hardware", False: "bf16 emulated, slowly", None: "bf16 unknown"}
     rows = {
@@ -70,7 +68,8 @@ def _machine_words(environment: Facts, machine: Facts) -> dict[str, str]:
         f"{in_gibibytes(machine['memory_bytes'])} of memory, {bf16[machine['cpu_has_bf16']]}",
     }
     for number, gpu in enumerate(machine["gpus"]):
-        rows[f"GPU {number}"] = f"{gpu['name']}, {in_gibibytes(gpu['memory_bytes'])} of memory, {bf16[gpu['has_bf16']]}"
+        memory = "" if gpu["memory_bytes"] is None else f", {in_gibibytes(gpu['memory_bytes'])} of memory"
+        rows[f"GPU {number}"] = f"{gpu['name'] or 'does not tell its name'}{memory}, {bf16[gpu['has_bf16']]}"
     if machine["mps"]:
         rows["GPU"] = "Apple's, as trainer.device=mps"
     if len(rows) == 1:

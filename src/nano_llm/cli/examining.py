@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from nano_llm import __version__
 from nano_llm.errors import NanoLLMError, OutputError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 LEAST_FREE_BYTES = 1 << 30
 """Less space than this is told: prepared IMDB and the checkpoints of a run of 20M parameters would hardly fit."""
-WANDB_HOST = "api.wandb.ai"
+WANDB_SERVER = "https://api.wandb.ai"
 Found = TypeVar("Found")
 Facts = dict[str, Any]
 
@@ -76,13 +77,14 @@ def _machine(problems: list[str]) -> Facts:
     from nano_llm.tracking.devices import cpu_has_bf16, gpu_troubles, gpus, memory_bytes
     from nano_llm.tracking.environment import environment
 
-    problems.extend(gpu_troubles())
+    found = gpus()
+    problems.extend(gpu_troubles(found))
     return {
         "environment": environment(),
         "machine": {
             "memory_bytes": memory_bytes(),
             "cpu_has_bf16": cpu_has_bf16(),
-            "gpus": gpus(),
+            "gpus": found,
             "mps": torch.backends.mps.is_available(),
         },
     }
@@ -194,21 +196,23 @@ def _keys(problems: list[str]) -> dict[str, bool]:
     if key := os.environ.get(KEY_VARIABLE):
         _told(problems, lambda: checked_key(key, KEY_VARIABLE))
     return {
-        "WANDB_API_KEY": bool(os.environ.get("WANDB_API_KEY")) or _is_in_netrc(WANDB_HOST),
+        "WANDB_API_KEY": bool(os.environ.get("WANDB_API_KEY"))
+        or _is_in_netrc(os.environ.get("WANDB_BASE_URL") or WANDB_SERVER),
         "HF_TOKEN": bool(os.environ.get("HF_TOKEN")) or _hub_token_file().is_file(),
         KEY_VARIABLE: bool(os.environ.get(KEY_VARIABLE)),
     }
 
 
-def _is_in_netrc(host: str) -> bool:
-    """Tell whether `wandb login` has left a key here."""
+def _is_in_netrc(server: str) -> bool:
+    """Tell whether `wandb login` has left a key for a server here."""
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
+        host = urlsplit(server).netloc
+        return bool(host) and netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, ValueError, netrc.NetrcParseError):  # ValueError: no address, or a file that is no text
         return False
 
 
 def _hub_token_file() -> Path:
     """Name the file in which `hf auth login` leaves a token."""
-    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
-    return Path(os.environ.get("HF_TOKEN_PATH", f"{home}/token")).expanduser()
+    home = os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
+    return Path(os.environ.get("HF_TOKEN_PATH", Path(home, "token"))).expanduser()

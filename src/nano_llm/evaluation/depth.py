@@ -5,10 +5,11 @@ Axes: B rows, T positions, S sources, M mixes; s the sources of one mix.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import LongTensor, Tensor
 
 from nano_llm.data.arrays import FloatArray
 from nano_llm.data.batches import IGNORE, review_batches
@@ -54,7 +55,7 @@ def depth_profile(
         on_batch: Called before each forward pass; may raise to end the work.
 
     Raises:
-        RequestError: The model has no such trunk, or two.
+        RequestError: The model has no such trunk, or two; or none of the windows has a target in its review.
     """
     trunks = {trunk for trunk, _ in model.passes}
     trunk = trunks.pop()
@@ -65,6 +66,7 @@ def depth_profile(
         )
     mixes = trunk.mixing.mixes
     sums = [np.zeros(mix.num_sources) for mix in mixes]
+    num_targets = 0
     scored_BT: Tensor
 
     def add(number: int, weights_sBT: Tensor) -> None:
@@ -76,8 +78,14 @@ def depth_profile(
             on_batch()
             moved = batch.to(machine.device)
             scored_BT = moved.review_targets_BT != IGNORE
+            num_targets += int(scored_BT.sum())
             with machine.autocast():
-                model(moved.inputs_BT)
+                model.hidden_states(cast(LongTensor, moved.inputs_BT))
+    if not num_targets:
+        raise RequestError(
+            "Depth weights are means over the targets of reviews, and no window of the chosen reviews has one, of "
+            f"{len(windows)} in all: take more reviews, or longer windows."
+        )
     return _profile(mixes, sums, len(trunk.layers))
 
 

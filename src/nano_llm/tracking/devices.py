@@ -13,6 +13,8 @@ import torch
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """What /proc/cpuinfo calls instructions for bf16: of x86 the first two, of ARM the last."""
 _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CUDA_ERRORS = (RuntimeError, AssertionError, torch.cuda.DeferredCudaCallError)
+"""What torch raises for a driver, a build or a GPU that is not in order."""
 _HIDDEN = ("", "-1")
 """Values of CUDA_VISIBLE_DEVICES of those who want no GPU."""
 
@@ -37,26 +39,52 @@ def cpu_has_bf16() -> bool | None:
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Describe the GPUs that PyTorch can use, as JSON's types: name, memory in bytes, whether they compute in bf16."""
+    """Describe the GPUs that PyTorch finds, each by computing something with it.
+
+    Returns:
+        As JSON's types ``name``, ``memory_bytes``, ``has_bf16``: whether it computes in bf16, and ``trouble``: why it
+        is of no use, in sentences, None where all is well. What a GPU in trouble does not tell is None.
+    """
     with _without_warnings():
         if not torch.cuda.is_available():
             return []
-    return [_gpu(number) for number in range(torch.cuda.device_count())]
+        return [_gpu(number) for number in range(torch.cuda.device_count())]
 
 
 def _gpu(number: int) -> dict[str, Any]:
-    about = torch.cuda.get_device_properties(number)
-    with torch.cuda.device(number):
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    return {"name": about.name, "memory_bytes": about.total_memory, "has_bf16": has_bf16}
+    found: dict[str, Any] = {"name": None, "memory_bytes": None, "has_bf16": None, "trouble": None}
+    try:
+        about = torch.cuda.get_device_properties(number)
+        found |= {"name": about.name, "memory_bytes": about.total_memory}
+        with torch.cuda.device(number):
+            found["has_bf16"] = torch.cuda.is_bf16_supported(including_emulation=False)
+        torch.ones(2, device=f"cuda:{number}").sum().item()  # fails only now, if the build does not know its kind
+    except _CUDA_ERRORS as error:
+        found["trouble"] = (
+            f"GPU {number} does not compute with torch {torch.__version__}: {_first_line(error)}. Free it, or install "
+            "a build of torch for it (docs/installation.md)."
+        )
+    return found
 
 
-def gpu_troubles() -> list[str]:
-    """Return why GPUs of this machine are of no use to PyTorch, a sentence each; none where all is well."""
-    with _without_warnings():
-        if torch.cuda.is_available():
-            troubles = [_trouble_of(number) for number in range(torch.cuda.device_count())]
-            return [trouble for trouble in troubles if trouble is not None]
+def gpu_name() -> str | None:
+    """Return the name of the GPU that PyTorch uses unless told otherwise; None without one, or if it does not tell."""
+    if not torch.cuda.is_available():
+        return None
+    try:
+        return torch.cuda.get_device_name()
+    except _CUDA_ERRORS:  # whoever computes with it is told
+        return None
+
+
+def gpu_troubles(found: list[dict[str, Any]]) -> list[str]:
+    """Return why GPUs of this machine are of no use to PyTorch, some sentences each; none where all is well.
+
+    Args:
+        found: What ``gpus`` returns.
+    """
+    if found:
+        return [gpu["trouble"] for gpu in found if gpu["trouble"] is not None]
     named = gpus_of_driver()
     if not named or os.environ.get("CUDA_VISIBLE_DEVICES") in _HIDDEN:
         return []
@@ -89,21 +117,9 @@ def _refusal() -> str:
     try:
         with _without_warnings():
             torch.zeros(1, device="cuda")
-    except (RuntimeError, AssertionError) as error:  # torch's words for what is wrong with the driver or the build
+    except _CUDA_ERRORS as error:
         return _first_line(error)
     return "it finds none"
-
-
-def _trouble_of(number: int) -> str | None:
-    """Have a GPU compute something: one of a kind that the build does not know is found only then."""
-    try:
-        torch.ones(2, device=f"cuda:{number}").sum().item()
-    except RuntimeError as error:
-        return (
-            f"GPU {number} does not compute with torch {torch.__version__}: {_first_line(error)}. Free it, or install "
-            "a build of torch for it (docs/installation.md)."
-        )
-    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nano_llm.tracking.devices import gpu_name
 from nano_llm.tracking.installation import installed_version
 
 PACKAGES = (
@@ -41,7 +42,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "num_cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": gpu_name(),
         "cuda": torch.version.cuda,
         "packages": {name: installed_version(name) for name in PACKAGES},
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},

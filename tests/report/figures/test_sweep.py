@@ -44,6 +44,22 @@ def test_many_numbers_stand_where_they_are() -> None:
     assert axes.containers[0][0].get_xdata().tolist() == sorted(weights)
 
 
+@pytest.mark.parametrize("weights", [[*range(-9, 0)], [*range(-9, 1)]])
+def test_many_numbers_of_which_none_is_above_zero_stand_where_they_are(weights: list[int]) -> None:
+    results = rows(val_ce=[1.0] * len(weights), **{WEIGHT: weights})
+    (axes,) = sweep_plot(results, "val_ce", "model.separation.weight").axes
+    assert axes.containers[0][0].get_xdata().tolist() == weights
+    assert axes.get_xscale() == "linear"
+
+
+def test_what_is_on_or_off_is_no_number() -> None:
+    results = rows(val_ce=[3.0, 1.0, 2.0], **{"settings.model.tied": [True, False, True]})
+    (axes,) = sweep_plot(results, "val_ce", "model.tied").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["True", "False"]
+    assert axes.containers[0][0].get_xydata().tolist() == [[0, 2.5], [1, 1.0]]
+    assert axes.containers[0][0].get_linestyle() == "None"
+
+
 def test_each_name_has_a_panel() -> None:
     results = rows(val_ce=[1.0, 2.0], **{WEIGHT: [0.0, 0.0]}).assign(name=["imdb", "scm"])
     panels = sweep_plot(results, "val_ce", "model.separation.weight").axes

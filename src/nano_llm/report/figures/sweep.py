@@ -42,7 +42,7 @@ def sweep_plot(results: pd.DataFrame, metric: str, setting: str) -> Figure:
 
 def draw_sweep(rows: pd.DataFrame, metric: str, column: str, label: str) -> Drawing:
     """Draw runs that have a metric and the setting of a column, in the style that is in force."""
-    is_number = pd.api.types.is_numeric_dtype(rows[column])
+    is_number = pd.api.types.is_numeric_dtype(rows[column]) and not pd.api.types.is_bool_dtype(rows[column])
     values = sorted(rows[column].unique()) if is_number else list(rows[column].unique())
     groups = list(rows.groupby("name", sort=False))
     if len(groups) > MAX_PANELS:
@@ -70,7 +70,7 @@ def draw_sweep(rows: pd.DataFrame, metric: str, column: str, label: str) -> Draw
             axes.set_xticks(range(len(values)), values, rotation=30, ha="right", rotation_mode="anchor")
         elif even:
             axes.set_xticks(range(len(values)), [f"{value:.3g}" for value in values])
-        else:
-            axes.set_xscale("symlog", linthresh=min(value for value in values if value > 0))
+        elif positive := [value for value in values if value > 0]:
+            axes.set_xscale("symlog", linthresh=min(positive))
     panels[-1].set_xlabel(label)
     return figure
