@@ -15,6 +15,7 @@ import pytest
 from hub_stand_in import TOKEN, Hub, hub_stand_in
 from nano_llm.cli.main import main
 from nano_llm.export.folder import FILES
+from nano_llm.tracking import locate as located
 
 
 def export(run: Path | str, target: Path, *options: str) -> int:
@@ -76,7 +77,7 @@ def test_what_the_documentation_shows_works(
 
     shutil.copytree(trained / "outputs", tmp_path / "outputs")
     page = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
-    (commands,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    commands, _ = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
@@ -108,6 +109,25 @@ def test_an_outcome_of_a_model_without_outcomes_is_refused(
     assert not (tmp_path / "model").exists()
 
 
+def test_the_card_of_a_shipped_model_names_no_run(
+    two_heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(two_heads, tmp_path / "models/toy/checkpoints/best")
+    monkeypatch.setattr(located, "models_folder", lambda: tmp_path / "models")
+    assert export("toy", tmp_path / "exported") == 0
+    assert "| run |" not in (tmp_path / "exported/README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["gguf", "toy.gguf", "TOY.GGUF"])
+def test_a_gguf_is_refused_and_told_why(
+    name: str, two_heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refusal(capsys, two_heads, tmp_path / name)
+    assert "no architecture of llama.cpp" in told
+    assert "docs/export.md" in told
+    assert not (tmp_path / name).exists()
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "neither a run" in refusal(capsys, tmp_path, tmp_path / "model")
 
@@ -129,6 +149,14 @@ def test_a_push_without_a_login_writes_nothing(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no/token"))
     assert "`hf auth login`" in refusal(capsys, two_heads, tmp_path / "model", "--push", "me/toy")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_push_to_a_name_without_its_owner_writes_nothing(
+    two_heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with logged_in_to_a_stand_in(monkeypatch):
+        assert "owner/name" in refusal(capsys, two_heads, tmp_path / "model", "--push", "toy")
     assert not (tmp_path / "model").exists()
 
 

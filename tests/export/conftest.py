@@ -10,7 +10,8 @@ from nano_llm.export import card
 
 @pytest.fixture(scope="session", autouse=True)
 def own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    dynamic_module_utils = pytest.importorskip("transformers").dynamic_module_utils
+    from transformers import dynamic_module_utils
+
     folder = tmp_path_factory.mktemp("modules")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder))
