@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from export.exporting import modules_in
 from hub_stand_in import TOKEN, Hub, hub_stand_in
 from nano_llm.cli.main import main
 from nano_llm.export.folder import FILES
@@ -33,13 +34,14 @@ def refusal(capsys: pytest.CaptureFixture[str], run: Path | str, target: Path, *
 
 @contextmanager
 def logged_in_to_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    huggingface_hub = pytest.importorskip("huggingface_hub")
+    from huggingface_hub import close_session, constants
+
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with hub_stand_in() as hub:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.address)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
         yield hub
-        huggingface_hub.close_session()
+        close_session()
 
 
 def test_a_checkpoint_is_exported(two_heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,15 +74,11 @@ def test_the_card_of_a_run_tells_its_records(trained: Path, tmp_path: Path) -> N
 def test_what_the_documentation_shows_works(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("transformers")
-    from transformers import dynamic_module_utils
-
     shutil.copytree(trained / "outputs", tmp_path / "outputs")
     page = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
     commands, _ = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     with logged_in_to_a_stand_in(monkeypatch) as hub:
         for command in commands.splitlines():
             words = shlex.split(command, comments=True)
@@ -88,7 +86,8 @@ def test_what_the_documentation_shows_works(
             assert main(words[1:]) == 0, capsys.readouterr().err
     assert hub.files
     capsys.readouterr()
-    exec(example, {})
+    with modules_in(tmp_path / "modules"):
+        exec(example, {})
     assert len(capsys.readouterr().out.splitlines()) >= 2
 
 
