@@ -2,12 +2,15 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+
+import yaml
 
 TOKEN = "hf_ofthetests"
 
@@ -21,6 +24,16 @@ class Hub:
     files: dict[str, bytes] = field(default_factory=dict)
     message: str = ""
     refuses_files: bool = False
+    is_a_portal: bool = False
+    """Whether a network's page to log in at answers in its place."""
+
+
+def wrong_in_card(card: str) -> list[str]:
+    """Return what the Hub's format of cards forbids in the head of one: of the links to licences."""
+    link = yaml.safe_load(card.split("---\n")[1]).get("license_link", "LICENSE")
+    if link in ("LICENSE", "LICENSE.md") or re.match("https?://", link):
+        return []
+    return ['"license_link" must be one of LICENSE, LICENSE.md, or a URL']
 
 
 @contextmanager
@@ -51,12 +64,14 @@ def hub_stand_in() -> Iterator[Hub]:
             elif "/commit/" in self.path:
                 self.answer({"error": "no room"}, status=507)
             else:
-                self.answer({"errors": [], "warnings": []})
+                wrong = wrong_in_card(json.loads(body)["content"])
+                told = {"errors": [{"message": message} for message in wrong], "warnings": []}
+                self.answer(told, status=400 if wrong else 200)
 
         def answer(self, told: dict[str, Any], status: int = 200) -> None:
             if self.headers["Authorization"] != f"Bearer {TOKEN}":
                 told, status = {"error": "Invalid credentials"}, 401
-            content = json.dumps(told).encode()
+            content = b"<html>Buy an hour" if hub.is_a_portal else json.dumps(told).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from export.exporting import modules_in
 from hub_stand_in import TOKEN, Hub, hub_stand_in
 from nano_llm.cli.main import main
 from nano_llm.export.folder import FILES
+from nano_llm.tracking import locate as located
 
 
 def export(run: Path | str, target: Path, *options: str) -> int:
@@ -32,13 +34,14 @@ def refusal(capsys: pytest.CaptureFixture[str], run: Path | str, target: Path, *
 
 @contextmanager
 def logged_in_to_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    huggingface_hub = pytest.importorskip("huggingface_hub")
+    from huggingface_hub import close_session, constants
+
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with hub_stand_in() as hub:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.address)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
         yield hub
-        huggingface_hub.close_session()
+        close_session()
 
 
 def test_a_checkpoint_is_exported(two_heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,15 +74,11 @@ def test_the_card_of_a_run_tells_its_records(trained: Path, tmp_path: Path) -> N
 def test_what_the_documentation_shows_works(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("transformers")
-    from transformers import dynamic_module_utils
-
     shutil.copytree(trained / "outputs", tmp_path / "outputs")
     page = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
-    (commands,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    commands, _ = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     with logged_in_to_a_stand_in(monkeypatch) as hub:
         for command in commands.splitlines():
             words = shlex.split(command, comments=True)
@@ -87,7 +86,8 @@ def test_what_the_documentation_shows_works(
             assert main(words[1:]) == 0, capsys.readouterr().err
     assert hub.files
     capsys.readouterr()
-    exec(example, {})
+    with modules_in(tmp_path / "modules"):
+        exec(example, {})
     assert len(capsys.readouterr().out.splitlines()) >= 2
 
 
@@ -106,6 +106,25 @@ def test_an_outcome_of_a_model_without_outcomes_is_refused(
 ) -> None:
     assert "one law of the next token" in refusal(capsys, one_head, tmp_path / "model", "--outcome", "y1")
     assert not (tmp_path / "model").exists()
+
+
+def test_the_card_of_a_shipped_model_names_no_run(
+    two_heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(two_heads, tmp_path / "models/toy/checkpoints/best")
+    monkeypatch.setattr(located, "models_folder", lambda: tmp_path / "models")
+    assert export("toy", tmp_path / "exported") == 0
+    assert "| run |" not in (tmp_path / "exported/README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["gguf", "toy.gguf", "TOY.GGUF"])
+def test_a_gguf_is_refused_and_told_why(
+    name: str, two_heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refusal(capsys, two_heads, tmp_path / name)
+    assert "no architecture of llama.cpp" in told
+    assert "docs/export.md" in told
+    assert not (tmp_path / name).exists()
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +148,14 @@ def test_a_push_without_a_login_writes_nothing(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no/token"))
     assert "`hf auth login`" in refusal(capsys, two_heads, tmp_path / "model", "--push", "me/toy")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_push_to_a_name_without_its_owner_writes_nothing(
+    two_heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with logged_in_to_a_stand_in(monkeypatch):
+        assert "owner/name" in refusal(capsys, two_heads, tmp_path / "model", "--push", "toy")
     assert not (tmp_path / "model").exists()
 
 

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from export.exporting import modules_in
 from nano_llm.export import card
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    dynamic_module_utils = pytest.importorskip("transformers").dynamic_module_utils
     folder = tmp_path_factory.mktemp("modules")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder))
+    with modules_in(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(card, "NUM_TOKENS", 6)
         yield folder

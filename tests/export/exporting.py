@@ -1,8 +1,12 @@
 """Exports in tests, and how transformers loads them."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from nano_llm.checkpoint import Checkpoint
@@ -21,6 +25,25 @@ def author_of(checkpoint: Checkpoint) -> Author:
 def export(folder: Path, checkpoint: Checkpoint, background: Background = UNKNOWN, **choices: Any) -> Path:
     write_export(folder, checkpoint, author_of(checkpoint), background, **choices)
     return folder
+
+
+@contextmanager
+def modules_in(folder: Path) -> Iterator[None]:
+    """Let transformers keep the code of models in a folder, and forget what it has imported from elsewhere."""
+    from transformers import dynamic_module_utils
+
+    def imported() -> list[str]:
+        return [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        # It adds its folder behind the others, of which the first would be taken.
+        patch.setattr(sys, "path", [entry for entry in sys.path if entry != dynamic_module_utils.HF_MODULES_CACHE])
+        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder))
+        for name in imported():
+            patch.delitem(sys.modules, name)
+        yield
+        for name in imported():
+            del sys.modules[name]
 
 
 def load_model(folder: Path) -> Any:

@@ -1,6 +1,7 @@
 """The card of a model: true, complete, and its example runs."""
 
 import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ import pytest
 import torch
 
 from export.exporting import UNKNOWN, author_of, export
+from hub_stand_in import wrong_in_card
 from nano_llm.checkpoint import Checkpoint, build_model
 from nano_llm.config.compose import compose_config
 from nano_llm.data.tokenizer import Tokenizer
-from nano_llm.export.card import Background, render_card
+from nano_llm.export.card import Background, render_card, render_licence
 from nano_llm.export.figures import Figure
 from untrained import untrained
 
+ROOT = Path(__file__).resolve().parents[2]
 FIGURE = Figure("cf_kl ↓", "0.0574", "[0.0547, 0.0602]", "200", False, "nats a token", "KL of law and outcome", "quick")
 DATA = {
     "fingerprint": "34fc91542f05dfa9",
@@ -49,6 +52,25 @@ def test_the_hub_reads_its_head() -> None:
     assert (told.license, told.license_name) == ("other", "mit-code-reviews-of-others")
 
 
+def test_its_head_is_as_the_hub_demands() -> None:
+    text = card(of_imdb("model=tarnet"), KNOWN)
+    assert "\nlicense_link: " in text
+    assert not wrong_in_card(text)
+
+
+def test_the_licence_is_that_of_the_program_and_tells_whose_the_reviews_are() -> None:
+    text = render_licence(of_imdb("model=tarnet").config)
+    assert text.endswith((ROOT / "LICENSE").read_text(encoding="utf-8"))
+    assert "authors have not licensed them" in text
+
+
+def test_it_and_the_documentation_ask_for_the_transformers_of_the_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (least,) = [needed.split(",")[0] for needed in extras["hf"] if needed.startswith("transformers>=")]
+    for text in (card(untrained("model=tarnet")), (ROOT / "docs/export.md").read_text(encoding="utf-8")):
+        assert f'pip install "{least}" torch' in text
+
+
 def test_it_tells_what_is_known_of_a_run() -> None:
     text = card(of_imdb("model=tarnet"), KNOWN)
     assert "- train: 25,000 reviews, 9,876,543 tokens" in text
@@ -75,6 +97,13 @@ def test_a_local_folder_is_not_named() -> None:
         assert "a local folder" in text
         assert "secret" not in text
         assert "stanfordnlp" not in text
+
+
+def test_a_shipped_model_tells_what_its_local_folder_held() -> None:
+    local = replace(UNKNOWN, data={"source": {"kind": "folder", "train": "hash"}}, is_shipped=True)
+    (told,) = re.findall("## Data\n\n(.*)\n", card(of_imdb("model=tarnet"), local))
+    assert "IMDB reviews of Maas et al." in told
+    assert "local folder" not in told
 
 
 def test_samples_of_both_outcomes_are_shown_and_the_same_each_time() -> None:

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from nano_llm.errors import OutputError
 from nano_llm.export.figures import read_figures
 
 
@@ -48,9 +51,26 @@ def test_the_full_suite_wins_where_both_have_a_figure(tmp_path: Path) -> None:
 def test_records_of_another_step_and_other_files_are_passed_over(tmp_path: Path) -> None:
     folder = tmp_path / "quick"
     record(folder, "heads", step=6, stale={})
-    record(folder, "damaged", broken={"n": None})
     record(folder, "nothing", unknown={"value": None})
     (folder / "divergence.json").write_text('{"step": 7, "by_position": []}')
+    (folder / "against-other.json").write_text('{"a": {"step": 7}, "b": {"step": 7}, "figures": {"bpb": {"a": 1}}}')
     (folder / "list.json").write_text("[]")
-    (folder / "torn.json").write_text('{"suite": "qui')
     assert read_figures([folder, tmp_path / "missing"], 7) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"suite": "qui',
+        '{"suite": "quick", "figures": {}}',
+        '{"suite": "quick", "step": 7, "figures": []}',
+        '{"suite": "quick", "step": 7, "figures": {"bpb": {"low": 0.1}}}',
+        '{"suite": "quick", "step": 7, "figures": {"bpb": {"value": "much", "low": 0.1, "high": 0.2, "n": 9, '
+        '"num_clusters": 9, "unit": "bits a byte", "better": "lower", "meaning": "of a test"}}}',
+    ],
+    ids=["torn", "no step", "a list", "no value", "a word"],
+)
+def test_a_damaged_record_is_refused_by_its_path(tmp_path: Path, content: str) -> None:
+    (tmp_path / "heads.json").write_text(content)
+    with pytest.raises(OutputError, match=r"heads\.json is a damaged record .*Evaluate again"):
+        read_figures([tmp_path], 7)

@@ -73,6 +73,12 @@ def test_a_name_that_is_none_is_refused_before_anything_is_asked(hub: Hub) -> No
 
 
 @pytest.mark.usefixtures("logged_in")
+def test_a_name_without_its_owner_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"--push toy: it lacks its owner.*owner/name"):
+        check_login("toy")
+
+
+@pytest.mark.usefixtures("logged_in")
 def test_no_network_is_told_in_one_sentence(hub: Hub, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     from huggingface_hub import constants
 
@@ -88,3 +94,34 @@ def test_files_that_the_hub_does_not_take_are_told_of(hub: Hub, folder: Path) ->
     hub.refuses_files = True
     with pytest.raises(OutputError, match="Cannot write me/toy on the Hub"):
         push(folder, "me/toy")
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_card_that_the_hub_does_not_take_is_no_trouble_of_the_network(hub: Hub, folder: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_link: README.md#licence\n---\n# A card\n")
+    with pytest.raises(OutputError, match=r'does not take.*"license_link" must be.*The network is not at fault'):
+        push(folder, "me/toy")
+    assert not hub.files
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_who_answers_in_the_place_of_the_hub_is_a_trouble_of_the_network(hub: Hub) -> None:
+    hub.is_a_portal = True
+    with pytest.raises(OutputError, match="Look after the network"):
+        check_login("me/toy")
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_mistake_of_the_program_is_not_told_as_one_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    from huggingface_hub import HfApi
+
+    def fail(*_: object, **__: object) -> None:
+        raise TypeError("ours")
+
+    monkeypatch.setattr(HfApi, "whoami", fail)
+    monkeypatch.setattr(HfApi, "upload_folder", fail)
+    for attempt in (lambda: check_login("me/toy"), lambda: push(folder, "me/toy")):
+        with pytest.raises(TypeError, match="ours"):
+            attempt()

@@ -21,11 +21,16 @@ HEADINGS = {0: "Y0 (negative)", 1: "Y1 (positive)", None: "review"}
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add what finds a model that is to write, and whether its words are redacted."""
+    add_run(parser)
+    add_place(parser)
+    parser.add_argument("--no-censor", action="store_true", help="leave explicit words as they are")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the name of a trained model."""
     parser.add_argument(
         "run", metavar="RUN", help="folder of a run or of a checkpoint, a shipped model such as imdb-mini, or `latest`"
     )
-    add_place(parser)
-    parser.add_argument("--no-censor", action="store_true", help="leave explicit words as they are")
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nano_llm.cli.asking import add_place
+from nano_llm.cli.asking import add_place, add_run
 from nano_llm.cli.extras import require
 from nano_llm.config.schema import Device, Suite
+from nano_llm.errors import RequestError
 
 if TYPE_CHECKING:
     from nano_llm.export.card import Background
@@ -21,6 +22,7 @@ OUTCOMES = {"y0": 0, "y1": 1}
 def main(arguments: Sequence[str]) -> int:
     """Export a model, and upload it if that is asked for."""
     given = _parser().parse_args(arguments)
+    _demand_folder(given.to)
     if given.push is not None:
         require(["huggingface_hub"], extra="hf", purpose="--push")
 
@@ -55,6 +57,14 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _demand_folder(target: Path) -> None:
+    if f".{target.name}".lower().endswith(".gguf"):
+        raise RequestError(
+            f"--to {target}: there is no GGUF of these models, for no architecture of llama.cpp computes them "
+            "(docs/export.md tells why); name a folder, for transformers to load."
+        )
+
+
 def _background(place: "Place", step: int | None) -> "Background":
     """Return what the files of a run tell of its model."""
     from nano_llm.evaluation.records import records_folder
@@ -65,11 +75,13 @@ def _background(place: "Place", step: int | None) -> "Background":
     records = [records_folder(place.folder, place.checkpoint_name, suite) for suite in (Suite.quick, Suite.full)]
     git = (read_object(place.folder / "environment.json") or {}).get("git")
     folder = place.folder.resolve()
+    in_run = place.checkpoint != place.folder and not place.is_shipped
     return Background(
-        run=None if place.checkpoint == place.folder else f"{folder.parent.name}/{folder.name}",
+        run=f"{folder.parent.name}/{folder.name}" if in_run else None,
         commit=git.get("commit") if isinstance(git, dict) else None,
         data=read_object(place.folder / "data.json") or {},
         figures=read_figures(records, step),
+        is_shipped=place.is_shipped,
     )
 
 
@@ -80,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "of the model, and a card with its data, figures, samples and limits.",
         epilog="example: nano-llm export latest --to exported/tarnet",
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a run or of a checkpoint, or `latest`")
+    add_run(parser)
     parser.add_argument(
         "--to", type=Path, metavar="FOLDER", required=True, help="new or empty folder, or one of an earlier export"
     )

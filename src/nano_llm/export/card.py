@@ -1,4 +1,4 @@
-"""The card of an exported model: what it is, how to load it, its figures, what it writes, where it fails."""
+"""The card of an exported model, and its licence: what it is, how to load it, its figures, where it fails."""
 
 import json
 import textwrap
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from nano_llm import __version__
 from nano_llm.checkpoint import Checkpoint
@@ -38,6 +38,8 @@ class Background:
     """The run's data.json; empty if it is not there."""
     figures: Sequence[Figure]
     """What it was measured at."""
+    is_shipped: bool = False
+    """Whether it came with nano_llm."""
 
 
 def render_card(
@@ -59,12 +61,10 @@ def render_card(
         outcome: What a model with two outcomes speaks for unless told otherwise.
         repository: Its name on the Hub, if it is to get one.
     """
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files(__package__).joinpath("card.md.j2").read_text(encoding="utf-8"))
     data = checkpoint.config.data
     ends = author.vocabulary.end_strings
     clusters = {figure.is_clustered for figure in background.figures}
-    return template.render(
+    return _template("card.md.j2").render(
         title=f"{checkpoint.config.model.name}, {_num_parameters(checkpoint):,} parameters",
         two_outcomes=author.num_heads == 2,
         tells_sentiment=author.has_outcomes,
@@ -88,6 +88,18 @@ def render_card(
         licence=licence(checkpoint.config),
         citations=citations(checkpoint.config),
     )
+
+
+def render_licence(config: Config) -> str:
+    """Return the text of the licence of a model's folder."""
+    return _template("licence.md.j2").render(licence=licence(config))
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
 def _facts(checkpoint: Checkpoint, background: Background, dtype: str) -> list[tuple[str, str]]:
@@ -142,6 +154,8 @@ def _data(checkpoint: Checkpoint, background: Background) -> str:
             f"Topics are {data.topic.name}, confounding {data.confounding:g}, effect {data.effect:g}."
         )
     repository = _repository(checkpoint, background)
+    if repository is None and background.is_shipped:
+        return "The IMDB reviews of Maas et al., ACL 2011, labelled negative or positive."
     if repository is None:
         return f"English reviews from a local folder (`data={data.name}`), labelled negative or positive."
     return f"English movie reviews of `{repository}`, labelled negative or positive."

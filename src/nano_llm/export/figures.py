@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nano_llm.errors import OutputError
 from nano_llm.metrics import Better, Metric
 
 
@@ -29,22 +30,33 @@ def read_figures(folders: Iterable[Path], step: int | None) -> list[Figure]:
     """Return the figures of a checkpoint, those of a later folder in the place of the same ones of an earlier one.
 
     Args:
-        folders: Of records (`nano_llm.evaluation.records`); those that do not exist have none. Other JSON files in them
-            and records that cannot be read are passed over.
+        folders: Of records (`nano_llm.evaluation.records`); those that do not exist have none. JSON files in them that
+            name no suite or no figures, such as comparisons, are passed over.
         step: Of the checkpoint; records of another one are not its own.
+
+    Raises:
+        OutputError: A record is damaged.
     """
     figures: dict[str, Figure] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.json")):
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-                if record["step"] == step:
-                    suite = str(record["suite"])
-                    told = {name: figure for name, figure in record["figures"].items() if figure["value"] is not None}
-                    figures |= {name: _figure(name, figure, suite) for name, figure in told.items()}
-            except (OSError, ValueError, LookupError, TypeError, AttributeError):
-                continue
+                figures |= _figures_in(path, step)
+            except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+                raise OutputError(
+                    f"{path} is a damaged record of an evaluation ({type(error).__name__}: {error}). Evaluate again "
+                    "with `nano-llm evaluate`, which replaces it, or move it away."
+                ) from error
     return list(figures.values())
+
+
+def _figures_in(path: Path, step: int | None) -> dict[str, Figure]:
+    """Return the figures of a record by their names; none of a file that is no record, or one of another step."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or not {"suite", "figures"} <= record.keys() or record["step"] != step:
+        return {}
+    told = {name: figure for name, figure in record["figures"].items() if figure["value"] is not None}
+    return {name: _figure(name, figure, str(record["suite"])) for name, figure in told.items()}
 
 
 def _figure(name: str, told: dict[str, Any], suite: str) -> Figure:

@@ -6,6 +6,7 @@
       configuration_nano_llm.py  modeling_nano_llm.py    copies of `nano_llm.export.shipped`
       tokenizer.json  tokenizer_config.json
       README.md                the model's card
+      LICENSE.md               of the code, and what is known of the rights in the reviews
 
 Nothing of it needs nano_llm, and writing it needs no transformers.
 """
@@ -20,7 +21,7 @@ from safetensors.torch import save as serialize
 from nano_llm.checkpoint import Checkpoint
 from nano_llm.errors import OutputError, RequestError
 from nano_llm.export import shipped
-from nano_llm.export.card import Background, render_card
+from nano_llm.export.card import Background, render_card, render_licence
 from nano_llm.export.settings import DTYPES, MODEL_TYPE, generation_settings, model_settings
 from nano_llm.export.vocabulary import tokenizer_json, tokenizer_settings
 from nano_llm.files import end_exchange, explained_writes, replaced_folder, write_bytes, write_json, write_text
@@ -35,6 +36,7 @@ FILES = frozenset(
         "tokenizer.json",
         "tokenizer_config.json",
         "README.md",
+        "LICENSE.md",
         *CODE,
     }
 )
@@ -109,6 +111,7 @@ def write_export(
         write_text(new / "tokenizer.json", tokenizer_json(tokenizer))
         write_json(new / "tokenizer_config.json", tokenizer_settings(tokenizer, window_length))
         write_text(new / "README.md", card)
+        write_text(new / "LICENSE.md", render_licence(checkpoint.config))
         for name in CODE:
             write_text(new / name, files(shipped).joinpath(name).read_text(encoding="utf-8"))
 

@@ -1,7 +1,9 @@
 """Exports on the Hugging Face Hub, by `huggingface_hub` of the extra `hf`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
-from typing import NoReturn
 
 from nano_llm.errors import OutputError, RequestError
 
@@ -10,7 +12,7 @@ def check_login(repository: str) -> None:
     """Check that a repository can be named so, and that its owner could be logged in: before anything is written.
 
     Raises:
-        RequestError: The name is none, nobody is logged in, or the Hub does not know the token.
+        RequestError: The name is none or lacks its owner, nobody is logged in, or the Hub does not know the token.
         OutputError: The Hub cannot be reached.
     """
     from huggingface_hub import HfApi, get_token
@@ -21,14 +23,17 @@ def check_login(repository: str) -> None:
         validate_repo_id(repository)
     except HFValidationError as error:
         raise RequestError(f"--push {repository}: {error}") from error
+    if "/" not in repository:
+        raise RequestError(
+            f"--push {repository}: it lacks its owner, without whom nobody can load it. Name it as owner/name, such as "
+            f"me/{repository}."
+        )
     if get_token() is None:
         raise RequestError(
             "--push: nobody is logged in to the Hugging Face Hub. Log in with `hf auth login`, or set HF_TOKEN."
         )
-    try:
+    with _explained("log in to"):
         HfApi().whoami()
-    except Exception as error:  # of several packages, as the version has it
-        _explain(error, "log in to")
 
 
 def push(folder: Path, repository: str) -> str:
@@ -36,7 +41,7 @@ def push(folder: Path, repository: str) -> str:
 
     Args:
         folder: Of the export.
-        repository: ``owner/name``, or the name alone for one of whoever is logged in.
+        repository: ``owner/name``.
 
     Raises:
         RequestError: The Hub refuses the token.
@@ -45,25 +50,32 @@ def push(folder: Path, repository: str) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    try:
+    with _explained(f"write {repository} on"):
         made = api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=made.repo_id, commit_message="Upload an export of nano_llm")
-    except Exception as error:  # of several packages, as the version has it
-        _explain(error, f"write {repository} on")
     return str(made)
 
 
-def _explain(error: Exception, aim: str) -> NoReturn:
-    """Raise what the Hub or the network has said as an error of ours."""
+@contextmanager
+def _explained(aim: str) -> Iterator[None]:
+    """Raise what the Hub or the network says as an error of ours; a mistake of the program stays one."""
     from huggingface_hub import constants
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]  # the client's own
 
-    said = " ".join(str(error).split())[:300]
-    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-        raise RequestError(
-            f"The Hub refuses to let you {aim} it: {said} Log in with `hf auth login`, with a token that may write."
+    try:
+        yield
+    except (HTTPError, OSError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+            raise RequestError(
+                f"The Hub refuses to let you {aim} it: {said} Log in with `hf auth login`, with a token that may write."
+            ) from error
+        if isinstance(error, ValueError) and not isinstance(error, JSONDecodeError):
+            raise OutputError(
+                f"Cannot {aim} the Hub at {constants.ENDPOINT}: it does not take what it was given ({said}). The "
+                "network is not at fault. Report this, and leave out --push to have the folder alone."
+            ) from error
+        raise OutputError(
+            f"Cannot {aim} the Hub at {constants.ENDPOINT} ({type(error).__name__}: {said}). Look after the network "
+            "and give the same command again, or leave out --push."
         ) from error
-    raise OutputError(
-        f"Cannot {aim} the Hub at {constants.ENDPOINT} ({type(error).__name__}: {said}). Look after the network and "
-        "give the same command again, or leave out --push."
-    ) from error
