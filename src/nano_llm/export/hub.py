@@ -64,7 +64,7 @@ def _explained(aim: str) -> Iterator[None]:
 
     try:
         yield
-    except (HTTPError, OSError, ValueError) as error:
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: an upload of a large file failed
         said = " ".join(str(error).split())[:300]
         if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
             raise RequestError(
