@@ -5,6 +5,7 @@ The client starts a service and stays loaded, so that it gets a process of its o
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from nano_llm.session import Session, run_session
 from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.tracker import Start
 from nano_llm.tracking.wandb import WandbTracker
-from tiny_run import TINY_RUN, Killed, kill_after
+from tiny_run import TINY_RUN, Killed, kill_after, only_run
 
 KEY = "k" * 40
 BOTH = "tracker=[wandb,tensorboard]"
@@ -35,13 +36,18 @@ def main(folder: Path, cache: Path) -> None:
         with (folder / f"{outputs}.console").open("a") as output:
             run_session(compose_config(chosen), chosen, Console(file=output, width=120))
 
+    (folder / "own").mkdir()
+    own = wandb.init(mode="offline", dir=folder / "own", id="own")
     in_three_sessions(lambda: carry_out("tracked", "tracker.wandb.artifact=true", "tracker.wandb.tags=[one,two words]",
                                         "tracker.wandb.project=reviews", "trainer.checkpoint_minutes=0"))  # fmt: skip
     for name in ("log", "finish"):
         with pytest.MonkeyPatch.context() as faulty:
             faulty.setattr(wandb.Run, name, fail)
             carry_out(name)
-        wandb.finish()  # as the client itself does at the end of a process
+    shutil.rmtree(only_run(folder / "finish") / "checkpoints")
+    carry_out("finish")
+    own.log({"mine": 1})
+    own.finish()
     (folder / "modes.json").write_text(json.dumps(modes(folder)))
 
 
@@ -90,7 +96,7 @@ def mode(folder: Path, *overrides: str, **variables: str) -> str:
         run.set_status("running")
         assert config.tracker.wandb is not None
         with pytest.raises(Broken):
-            WandbTracker(config.tracker.wandb, Start(config, "id", 0, 0), run)
+            WandbTracker(config.tracker.wandb, Start(config, "id", 0), run)
     return str(asked["mode"])
 
 

@@ -401,3 +401,14 @@ def test_any_overrides_compose_or_are_refused_in_words(overrides: list[str]) -> 
     stored = from_plain(json.loads(json.dumps(to_plain(config), allow_nan=False)))
     assert stored == config
     assert arm_id(stored, "corpus") == arm_id(config, "corpus")
+
+
+def test_a_group_whose_default_is_a_list_takes_several_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not [problem for problem in problems("scale=tiny,mini") if "for one run with all of them" in problem]
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    text = (conf / "config.yaml").read_text()
+    (conf / "config.yaml").write_text(text.replace("- trainer: default", "- trainer: [default]"))
+    monkeypatch.setattr(compose, "config_source", lambda: str(conf))
+    (problem,) = problems("trainer=default,reference")
+    assert "for one run with all of them write 'trainer=[default,reference]'" in problem

@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nano_llm.config import schema
@@ -117,9 +117,18 @@ def _singles(text: str) -> list[str]:
 def _as_one_value(override: str) -> str:
     """Say how values are written that were meant together."""
     group, _, values = override.partition("=")
-    if group == "tracker":
+    if _takes_several(group):
         return f"for one run with all of them write '{group}=[{values}]'"
     return "quote a text that holds a comma, as in 'data.prompt.command=\"Write, please:\"'"
+
+
+def _takes_several(group: str) -> bool:
+    """Tell whether several choices of a group go together: its default is a list then. Needs ``composing()``."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    (conf,) = (source for source in hydra.config_loader.get_sources() if source.provider == "main")
+    defaults = conf.load_config("config").defaults_list or []
+    return any(isinstance(default, DictConfig) and isinstance(default.get(group), ListConfig) for default in defaults)
 
 
 def _is_interval(text: str) -> bool:
