@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import wandb
 from rich.console import Console
 
 from nano_llm.config.compose import compose_config
+from nano_llm.interruption import Interrupted
 from nano_llm.session import Session, run_session
 from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.tracker import Start
@@ -52,16 +54,22 @@ def main(folder: Path, cache: Path) -> None:
 
 
 def in_three_sessions(carry_out: Callable[[], None]) -> None:
-    """Lose the work after step 4, which has been told up to step 6; stop after step 8; finish."""
+    """Lose the work after step 4, which has been told up to step 6; stop in the validation of step 10; finish."""
     with pytest.MonkeyPatch.context() as faulty:
         kill_after(4, faulty)
         with pytest.raises(Killed):
             carry_out()
+    score = Session._score
+
+    def interrupted(self: Session, *scored: Any) -> Any:
+        if self._position()["step"] == 10:
+            raise Interrupted("SIGTERM")
+        return score(self, *scored)
+
     with pytest.MonkeyPatch.context() as faulty:
-        faulty.setattr(
-            Session, "stop_reason", lambda self: "session_minutes" if self._position()["step"] == 8 else None
-        )
-        carry_out()
+        faulty.setattr(Session, "_score", interrupted)
+        with pytest.raises(SystemExit):
+            carry_out()
     carry_out()
 
 
@@ -70,17 +78,19 @@ def fail(*_: Any, **__: Any) -> None:
 
 
 def modes(folder: Path) -> dict[str, str]:
-    """Return the mode in which runs would be opened, by what is known of a key and what was chosen."""
+    """Return the mode in which runs would be opened, by the key, what was chosen, and a run that is open already."""
     (folder / "netrc").write_text(f"machine api.wandb.ai login user password {KEY}\n")
     (folder / "netrc").chmod(0o600)
     return {
         "key": mode(folder, WANDB_API_KEY=KEY),
         "netrc": mode(folder, NETRC=str(folder / "netrc")),
+        "a run that is online": mode(folder, open_already=SimpleNamespace(offline=False)),
+        "a run that is offline": mode(folder, open_already=SimpleNamespace(offline=True)),
         "key, chosen offline": mode(folder, "tracker.wandb.mode=offline", WANDB_API_KEY=KEY),
     }
 
 
-def mode(folder: Path, *overrides: str, **variables: str) -> str:
+def mode(folder: Path, *overrides: str, open_already: object = None, **variables: str) -> str:
     asked: dict[str, Any] = {}
 
     def open_run(**settings: Any) -> None:
@@ -93,6 +103,7 @@ def mode(folder: Path, *overrides: str, **variables: str) -> str:
         for name, value in variables.items():
             changed.setenv(name, value)
         changed.setattr(wandb, "init", open_run)
+        changed.setattr(wandb, "run", open_already)
         run.set_status("running")
         assert config.tracker.wandb is not None
         with pytest.raises(Broken):

@@ -64,27 +64,24 @@ def test_files_are_all_there_is_by_default(run: Run, tmp_path: Path, monkeypatch
 
 
 class Impatience:
-    """A tracker whose user does not wait for its end; `ended` has all of them in their order."""
+    """A tracker whose user does not wait for its end, which it notes."""
 
-    ended: list[str] = []
-
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, ended: list[str]) -> None:
+        self._name, self._ended = name, ended
 
     def log(self, row: dict[str, Any]) -> None:
         """Show nothing."""
 
     def finish(self, state: str, summary: dict[str, Any] | None) -> None:
-        self.ended.append(self._name)
+        self._ended.append(self._name)
         raise KeyboardInterrupt
 
 
 def test_an_upload_ends_last_and_may_be_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second tracker is closed all the same, and whoever has asked for the run hears of no interruption."""
     ended: list[str] = []
-    monkeypatch.setattr(Impatience, "ended", ended)
-    monkeypatch.setattr(trackers, "WandbTracker", lambda *_: Impatience("wandb"))
-    monkeypatch.setattr(trackers, "TensorboardTracker", lambda *_: Impatience("tensorboard"))
+    monkeypatch.setattr(trackers, "WandbTracker", lambda *_: Impatience("wandb", ended))
+    monkeypatch.setattr(trackers, "TensorboardTracker", lambda *_: Impatience("tensorboard", ended))
     config = compose_config([*TINY_RUN, "tracker=[wandb,tensorboard]"])
     with RunFolder(tmp_path, Console(quiet=True)) as folder, trackers.Trackers(folder) as opened:
         opened.begin(Start(config, "id", 0))

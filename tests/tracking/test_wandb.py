@@ -18,9 +18,9 @@ from tiny_run import TINY_RUN, assert_equal_runs, only_run
 
 TESTS = Path(__file__).resolve().parents[1]
 BOTH = "tracker=[wandb,tensorboard]"
-STEPS = [2, 4, 5, 6, 8, 8, 10, 10, 12, 12]
-STEPS_OF_SESSIONS = [[2, 4, 5, 6], [5, 6, 8], [8, 10, 10, 12, 12]]
-"""Of the rows that `wandb_sessions` tells: the second session ends between the two of step 8."""
+STEPS = [2, 4, 5, 6, 8, 10, 10, 12, 12]
+STEPS_OF_SESSIONS = [[2, 4, 5, 6], [5, 6, 8, 10], [10, 12, 12]]
+"""Of the rows that `wandb_sessions` tells: the second session ends between the two of step 10."""
 
 
 def variables(home: Path) -> dict[str, str]:
@@ -180,6 +180,8 @@ def test_wandb_is_online_only_with_a_key(work: Path) -> None:
     assert json.loads((work / "modes.json").read_text()) == {
         "key": "online",
         "netrc": "online",
+        "a run that is online": "online",
+        "a run that is offline": "offline",
         "key, chosen offline": "offline",
     }
 

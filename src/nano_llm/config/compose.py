@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nano_llm.config import schema
@@ -127,8 +127,8 @@ def _takes_several(group: str) -> bool:
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
     (conf,) = (source for source in hydra.config_loader.get_sources() if source.provider == "main")
-    defaults = conf.load_config("config").defaults_list or []
-    return any(isinstance(default, DictConfig) and isinstance(default.get(group), ListConfig) for default in defaults)
+    root: Any = OmegaConf.to_container(conf.load_config("config").config)
+    return any(isinstance(default, dict) and isinstance(default.get(group), list) for default in root["defaults"])
 
 
 def _is_interval(text: str) -> bool:

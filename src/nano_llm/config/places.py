@@ -13,8 +13,9 @@ PLACES = (
     "paths.",
     "trainer.device=",
     "trainer.num_threads=",
+    "tracker",
 )
-"""Beginnings of overrides that tell of one machine; `without_places` takes the same out of a configuration."""
+"""Beginnings of overrides that tell of one machine or account; `without_places` takes the same out of a config."""
 
 
 def without_places(config: Config) -> Config:

@@ -90,9 +90,13 @@ class WandbTracker:
     def _mode(self, chosen: WandbMode) -> str:
         """Return how W&B is to work: as its own settings say, but never by asking for a key in the terminal."""
         mode = str(self._client.setup().settings.mode)
-        if chosen is WandbMode.offline or (mode == "online" and not self._client.login(prompt=False, verify=False)):
+        if chosen is WandbMode.offline or (mode == "online" and not self._may_upload()):
             return "offline"
         return mode
+
+    def _may_upload(self) -> bool:
+        own = self._client.run  # of the user, in this process: with one open, W&B's login does not look for a key
+        return not own.offline if own is not None else bool(self._client.login(prompt=False, verify=False))
 
 
 def _id_of(start: Start, folder: RunFolder) -> str:
