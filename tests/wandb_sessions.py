@@ -5,9 +5,11 @@ The client starts a service and stays loaded, so that it gets a process of its o
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +17,12 @@ import wandb
 from rich.console import Console
 
 from nano_llm.config.compose import compose_config
+from nano_llm.interruption import Interrupted
 from nano_llm.session import Session, run_session
 from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.tracker import Start
 from nano_llm.tracking.wandb import WandbTracker
-from tiny_run import TINY_RUN, Killed, kill_after
+from tiny_run import TINY_RUN, Killed, kill_after, only_run
 
 KEY = "k" * 40
 BOTH = "tracker=[wandb,tensorboard]"
@@ -35,27 +38,38 @@ def main(folder: Path, cache: Path) -> None:
         with (folder / f"{outputs}.console").open("a") as output:
             run_session(compose_config(chosen), chosen, Console(file=output, width=120))
 
+    (folder / "own").mkdir()
+    own = wandb.init(mode="offline", dir=folder / "own", id="own")
     in_three_sessions(lambda: carry_out("tracked", "tracker.wandb.artifact=true", "tracker.wandb.tags=[one,two words]",
                                         "tracker.wandb.project=reviews", "trainer.checkpoint_minutes=0"))  # fmt: skip
     for name in ("log", "finish"):
         with pytest.MonkeyPatch.context() as faulty:
             faulty.setattr(wandb.Run, name, fail)
             carry_out(name)
-        wandb.finish()  # as the client itself does at the end of a process
+    shutil.rmtree(only_run(folder / "finish") / "checkpoints")
+    carry_out("finish")
+    own.log({"mine": 1})
+    own.finish()
     (folder / "modes.json").write_text(json.dumps(modes(folder)))
 
 
 def in_three_sessions(carry_out: Callable[[], None]) -> None:
-    """Lose the work after step 4, which has been told up to step 6; stop after step 8; finish."""
+    """Lose the work after step 4, which has been told up to step 6; stop in the validation of step 10; finish."""
     with pytest.MonkeyPatch.context() as faulty:
         kill_after(4, faulty)
         with pytest.raises(Killed):
             carry_out()
+    score = Session._score
+
+    def interrupted(self: Session, *scored: Any) -> Any:
+        if self._position()["step"] == 10:
+            raise Interrupted("SIGTERM")
+        return score(self, *scored)
+
     with pytest.MonkeyPatch.context() as faulty:
-        faulty.setattr(
-            Session, "stop_reason", lambda self: "session_minutes" if self._position()["step"] == 8 else None
-        )
-        carry_out()
+        faulty.setattr(Session, "_score", interrupted)
+        with pytest.raises(SystemExit):
+            carry_out()
     carry_out()
 
 
@@ -64,17 +78,19 @@ def fail(*_: Any, **__: Any) -> None:
 
 
 def modes(folder: Path) -> dict[str, str]:
-    """Return the mode in which runs would be opened, by what is known of a key and what was chosen."""
+    """Return the mode in which runs would be opened, by the key, what was chosen, and a run that is open already."""
     (folder / "netrc").write_text(f"machine api.wandb.ai login user password {KEY}\n")
     (folder / "netrc").chmod(0o600)
     return {
         "key": mode(folder, WANDB_API_KEY=KEY),
         "netrc": mode(folder, NETRC=str(folder / "netrc")),
+        "a run that is online": mode(folder, open_already=SimpleNamespace(offline=False)),
+        "a run that is offline": mode(folder, open_already=SimpleNamespace(offline=True)),
         "key, chosen offline": mode(folder, "tracker.wandb.mode=offline", WANDB_API_KEY=KEY),
     }
 
 
-def mode(folder: Path, *overrides: str, **variables: str) -> str:
+def mode(folder: Path, *overrides: str, open_already: object = None, **variables: str) -> str:
     asked: dict[str, Any] = {}
 
     def open_run(**settings: Any) -> None:
@@ -87,10 +103,11 @@ def mode(folder: Path, *overrides: str, **variables: str) -> str:
         for name, value in variables.items():
             changed.setenv(name, value)
         changed.setattr(wandb, "init", open_run)
+        changed.setattr(wandb, "run", open_already)
         run.set_status("running")
         assert config.tracker.wandb is not None
         with pytest.raises(Broken):
-            WandbTracker(config.tracker.wandb, Start(config, "id", 0, 0), run)
+            WandbTracker(config.tracker.wandb, Start(config, "id", 0), run)
     return str(asked["mode"])
 
 

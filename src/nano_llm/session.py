@@ -304,9 +304,8 @@ class Session:
         checkpoint.end_exchanges(self._checkpoints)
         self._take_up()
         state = self._training.state
-        told = folder.logged_step() or 0
         folder.open_metrics(state.spent.steps, state.untold)
-        trackers.begin(Start(config, run_id, state.spent.steps, told))
+        trackers.begin(Start(config, run_id, state.spent.steps))
         folder.say(
             f"{num_parameters(self._model):,} parameters, {len(data.windows['train']):,} training windows, "
             f"{_devices(group.place.size, machine)}, {machine.precision.name}"

@@ -1,6 +1,7 @@
 """Composition: every choice is valid, and what is wrong is explained all at once."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from nano_llm.config import compose
 from nano_llm.config.compose import compose_config, composing, explain, options_of
 from nano_llm.config.identity import arm_id, to_plain
 from nano_llm.config.register import SCHEMAS
@@ -401,3 +403,15 @@ def test_any_overrides_compose_or_are_refused_in_words(overrides: list[str]) -> 
     stored = from_plain(json.loads(json.dumps(to_plain(config), allow_nan=False)))
     assert stored == config
     assert arm_id(stored, "corpus") == arm_id(config, "corpus")
+
+
+def test_a_group_whose_default_is_a_list_takes_several_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (problem,) = problems("scale=tiny,mini")
+    assert "for one run with all of them" not in problem
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    text = (conf / "config.yaml").read_text()
+    (conf / "config.yaml").write_text(text.replace("- scale: nano", "- scale: [nano]"))
+    monkeypatch.setattr(compose, "config_source", lambda: str(conf))
+    (problem,) = problems("scale=tiny,mini")
+    assert "for one run with all of them write 'scale=[tiny,mini]'" in problem

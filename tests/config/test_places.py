@@ -35,7 +35,9 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_of_the_machine_is_left_and_the_run_keeps_its_name(
     on_this_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = compose_config(["data=imdb", "data.prepared=here", "trainer.num_threads=3", "trainer.device=cpu"])
+    account = ["tracker=wandb", "tracker.wandb.entity=me", "tracker.wandb.project=secret"]
+    machine = ["data.prepared=here", "trainer.num_threads=3", "trainer.device=cpu"]
+    config = compose_config(["data=imdb", *machine, *account])
     assert str(on_this_machine) in str(to_plain(config))
     plain = without_places(config)
     assert str(on_this_machine) not in str(to_plain(plain))

@@ -16,7 +16,12 @@ import pytest
 from rich.console import Console
 from sweep_command import SweepCommand, figures, is_stuck, kill_hard, processes_below, wait_until
 
+from nano_llm.config.compose import compose_config
+from nano_llm.session import run_session
+from nano_llm.sweep.cell import Cell
+from nano_llm.sweep.process import CellProcess
 from nano_llm.tracking.run_folder import RunFolder
+from tiny_run import TINY_RUN
 
 pytestmark = pytest.mark.slow
 
@@ -266,3 +271,14 @@ def test_a_single_run_of_a_sweep_is_refused() -> None:
     )
     assert done.returncode == 2
     assert "add -m" in done.stderr
+
+
+def test_a_cell_that_is_finished_has_not_timed_out(tmp_path: Path, cache: Path) -> None:
+    """Its process may still wait for an upload when the time is over."""
+    chosen = [*TINY_RUN, f"paths.outputs={tmp_path}", f"paths.cache={cache}"]
+    config = compose_config(chosen)
+    run_session(config, chosen, Console(quiet=True))
+    process = CellProcess(Cell.of(config, chosen), {}, timeout_minutes=0)
+    while (outcome := process.poll()) is None:
+        time.sleep(0.05)
+    assert (outcome.state, outcome.reason) == ("finished", None)

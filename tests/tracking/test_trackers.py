@@ -1,6 +1,5 @@
 """Trackers are chosen together, are there before training begins, and never stop it."""
 
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ from nano_llm.config.compose import compose_config
 from nano_llm.errors import ConfigError
 from nano_llm.session import run_session
 from nano_llm.sweep.cell import Cell
-from nano_llm.tracking import trackers
+from nano_llm.tracking import installation, trackers
+from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.status import read_status
+from nano_llm.tracking.tracker import Start
 from tiny_run import TINY_RUN, Run, assert_equal_runs, only_run
 
 
@@ -41,16 +42,14 @@ def test_a_client_that_fails_is_left_out_and_the_run_goes_on(
 
 
 @pytest.mark.parametrize("name", ["wandb", "tensorboard"])
-@pytest.mark.parametrize("found", [None, "a folder of that name"])
-def test_a_missing_package_is_told_before_anything_begins(
+@pytest.mark.parametrize("found", [None, "0.1"])
+def test_a_missing_or_old_package_is_told_before_anything_begins(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, found: str | None
 ) -> None:
-    def find_spec(sought: str) -> ModuleSpec | None:
-        present = ModuleSpec(sought, None, origin="somewhere")
-        return present if sought != name else None if found is None else ModuleSpec(sought, None, is_package=True)
-
-    monkeypatch.setattr(trackers, "find_spec", find_spec)
-    expected = rf"tracker={name}: .*pip install 'nano-llm\[track\]'"
+    real = installation.installed_version
+    monkeypatch.setattr(installation, "installed_version", lambda sought: found if sought == name else real(sought))
+    there = "not installed" if found is None else "0.1 is installed"
+    expected = rf"tracker={name}: needs {name}<.*\({there}\).*pip install 'nano-llm\[track\]'"
     with pytest.raises(ConfigError, match=expected):
         run("tracker=[wandb,tensorboard]")
     assert not (tmp_path / "outputs").exists()
@@ -59,6 +58,32 @@ def test_a_missing_package_is_told_before_anything_begins(
 
 
 def test_files_are_all_there_is_by_default(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    monkeypatch.setattr(installation, "installed_version", lambda name: None)
     run("trainer.max_steps=2")
     assert not {"wandb", "tensorboard"} & {path.name for path in only_run(tmp_path / "outputs").iterdir()}
+
+
+class Impatience:
+    """A tracker whose user does not wait for its end, which it notes."""
+
+    def __init__(self, name: str, ended: list[str]) -> None:
+        self._name, self._ended = name, ended
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Show nothing."""
+
+    def finish(self, state: str, summary: dict[str, Any] | None) -> None:
+        self._ended.append(self._name)
+        raise KeyboardInterrupt
+
+
+def test_an_upload_ends_last_and_may_be_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second tracker is closed all the same, and whoever has asked for the run hears of no interruption."""
+    ended: list[str] = []
+    monkeypatch.setattr(trackers, "WandbTracker", lambda *_: Impatience("wandb", ended))
+    monkeypatch.setattr(trackers, "TensorboardTracker", lambda *_: Impatience("tensorboard", ended))
+    config = compose_config([*TINY_RUN, "tracker=[wandb,tensorboard]"])
+    with RunFolder(tmp_path, Console(quiet=True)) as folder, trackers.Trackers(folder) as opened:
+        opened.begin(Start(config, "id", 0))
+    assert ended == ["tensorboard", "wandb"]
+    assert "The tracker wandb is not waited for any longer" in (tmp_path / "run.log").read_text()

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from tiny_run import TINY_RUN, assert_equal_runs, only_run
 
 TESTS = Path(__file__).resolve().parents[1]
 BOTH = "tracker=[wandb,tensorboard]"
+STEPS = [2, 4, 5, 6, 8, 10, 10, 12, 12]
+STEPS_OF_SESSIONS = [[2, 4, 5, 6], [5, 6, 8, 10], [10, 12, 12]]
+"""Of the rows that `wandb_sessions` tells: the second session ends between the two of step 10."""
 
 
 def variables(home: Path) -> dict[str, str]:
@@ -60,10 +64,10 @@ def of_type(session: list[dict[str, Any]], name: str) -> list[Any]:
     return [record[name] for record in session if record["type"] == name]
 
 
-def steps_told(session: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what a session has told of steps, W&B's own figures left out but for the step."""
+def rows_told(session: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows that a session has told, W&B's own figures left out."""
     rows = [history["item"] for history in of_type(session, "history")]
-    return [{name: row[name] for name in row if name == "_step" or not name.startswith("_")} for row in rows]
+    return [{name: row[name] for name in row if not name.startswith("_")} for row in rows]
 
 
 def test_a_run_with_trackers_is_bit_for_bit_the_run_without(work: Path) -> None:
@@ -72,22 +76,23 @@ def test_a_run_with_trackers_is_bit_for_bit_the_run_without(work: Path) -> None:
     assert plain.parent.name == tracked.parent.name
 
 
-def test_every_step_is_told_once_although_work_was_lost_on_the_way(
+def test_every_row_is_told_although_sessions_ended_between_two_of_a_step(
     work: Path, sessions: list[list[dict[str, Any]]]
 ) -> None:
-    rows = (only_run(work / "tracked") / "metrics.jsonl").read_text().splitlines()
-    told = [row for session in sessions for row in steps_told(session)]
-    by_step: dict[int, dict[str, Any]] = {}
-    for row in map(json.loads, rows):
-        by_step.setdefault(row["step"], {"_step": row["step"]}).update(row)
-    clock = {"training_seconds", "tokens_per_second"}  # of steps that were taken again
+    """A row that is taken again is told again: its last telling is that of metrics.jsonl."""
+    lines = (only_run(work / "tracked") / "metrics.jsonl").read_text().splitlines()
+    rows = [{name: value for name, value in json.loads(line).items() if name != "split"} for line in lines]
+    last = {(row["step"], "val_js" in row): row for session in sessions for row in rows_told(session)}
+    assert list(last.values()) == rows
+    assert [[row["step"] for row in rows_told(session)] for session in sessions] == STEPS_OF_SESSIONS
 
-    def figures(row: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in row.items() if name not in {"step", "split", *clock}}
 
-    assert [row["_step"] for row in told] == [2, 4, 5, 6, 8, 10, 12]
-    assert [figures(row) for row in told] == [figures(row) for _, row in sorted(by_step.items())]
-    assert [[row["_step"] for row in steps_told(session)] for session in sessions] == [[2, 4, 5, 6], [8], [10, 12]]
+def test_rows_of_all_sessions_stand_on_the_axis_of_steps(sessions: list[list[dict[str, Any]]]) -> None:
+    """W&B drops a row whose own number does not grow, within a session and when all are uploaded."""
+    numbers = [history["item"]["_step"] for session in sessions for history in of_type(session, "history")]
+    assert all(one < next_one for one, next_one in pairwise(numbers))
+    for session in sessions:
+        assert {"step"} == {record["step_metric"] for record in of_type(session, "metric") if "step_metric" in record}
 
 
 def test_sessions_are_one_run_of_its_study_and_arm(work: Path, sessions: list[list[dict[str, Any]]]) -> None:
@@ -109,6 +114,25 @@ def test_the_same_run_in_another_folder_is_another_one_for_wandb(work: Path) -> 
     """Two people who train the same must not write into one run."""
     names = {path.name.split("-", 3)[3] for which in ("tracked", "log") for path in kept(only_run(work / which))}
     assert len(names) == 2
+
+
+def test_a_run_that_is_begun_anew_is_another_one_for_wandb(work: Path) -> None:
+    """Also in the same folder, and in a process in which a run was left open."""
+    first, anew = (records(folder) for folder in kept(only_run(work / "finish")))
+    assert of_type(first, "run")[0]["run_id"] != of_type(anew, "run")[0]["run_id"]
+    assert [row["step"] for row in rows_told(anew)] == [row["step"] for row in rows_told(first)] != []
+
+
+def test_a_run_of_the_users_own_in_the_process_stays_its_own(work: Path) -> None:
+    (own,) = kept(work / "own")
+    assert rows_told(records(own)) == [{"mine": 1}]
+
+
+def test_a_run_whose_tracker_has_failed_is_closed(work: Path) -> None:
+    """Else it stays open, and the next session of the process writes into it."""
+    (left,) = kept(only_run(work / "log"))
+    (end,) = of_type(records(left), "exit")
+    assert end["exit_code"] == 1
 
 
 def test_the_end_tells_the_figures_of_the_best_checkpoint_and_keeps_it(
@@ -156,6 +180,8 @@ def test_wandb_is_online_only_with_a_key(work: Path) -> None:
     assert json.loads((work / "modes.json").read_text()) == {
         "key": "online",
         "netrc": "online",
+        "a run that is online": "online",
+        "a run that is offline": "offline",
         "key, chosen offline": "offline",
     }
 
@@ -172,7 +198,7 @@ def test_each_cell_of_a_multirun_is_a_run_of_its_own_and_a_killed_one_stays_read
     (first,), (second,) = (of_type(session, "run") for session in opened)
     assert first["run_id"] != second["run_id"]
     assert first["run_group"] == second["run_group"] == "sweep"
-    assert [row["_step"] for session in opened for row in steps_told(session)] == 2 * [2, 4, 5, 6, 8, 10, 12]
+    assert [row["step"] for session in opened for row in rows_told(session)] == 2 * STEPS
 
     process = subprocess.Popen([*command, "study=killed", "trainer.max_steps=2000"], env=variables(tmp_path))
     while not list((tmp_path / "outputs/killed").glob("*/*/checkpoints/best/manifest.json")):

@@ -117,9 +117,18 @@ def _singles(text: str) -> list[str]:
 def _as_one_value(override: str) -> str:
     """Say how values are written that were meant together."""
     group, _, values = override.partition("=")
-    if group == "tracker":
+    if _takes_several(group):
         return f"for one run with all of them write '{group}=[{values}]'"
     return "quote a text that holds a comma, as in 'data.prompt.command=\"Write, please:\"'"
+
+
+def _takes_several(group: str) -> bool:
+    """Tell whether several choices of a group go together: its default is a list then. Needs ``composing()``."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    (conf,) = (source for source in hydra.config_loader.get_sources() if source.provider == "main")
+    root: Any = OmegaConf.to_container(conf.load_config("config").config)
+    return any(isinstance(default, dict) and isinstance(default.get(group), list) for default in root["defaults"])
 
 
 def _is_interval(text: str) -> bool:

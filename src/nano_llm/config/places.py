@@ -1,9 +1,9 @@
-"""Where corpora, cache and outputs lie: what a configuration says of one machine, and a shipped model must not."""
+"""What a configuration says of one machine and its user, and a shipped model must not: places, devices, accounts."""
 
 from dataclasses import replace
 
 from nano_llm.config.compose import compose_config
-from nano_llm.config.schema import Config, Device, ImdbConfig, PathsConfig
+from nano_llm.config.schema import Config, Device, ImdbConfig, PathsConfig, TrackerConfig
 
 PLACES = (
     "data.path=",
@@ -13,12 +13,14 @@ PLACES = (
     "paths.",
     "trainer.device=",
     "trainer.num_threads=",
+    "tracker",
 )
-"""Beginnings of overrides that tell of one machine; `without_places` takes the same out of a configuration."""
+"""Beginnings of overrides that tell of one machine or account; `without_places` takes the same out of a config."""
 
 
 def without_places(config: Config) -> Config:
-    """Return a configuration that tells of no machine: neither where things lie nor what computes.
+    """Return a configuration that tells of no machine and no account: neither where things lie or are shown nor what
+    computes.
 
     None of this names a run or changes its numbers but ``data.movies``, by which the splits were drawn: the run's
     data.json says whether there were any.
@@ -29,7 +31,7 @@ def without_places(config: Config) -> Config:
     trainer = replace(config.trainer, device=Device.auto, num_threads=None)
     # As conf/paths has them where no variable says otherwise.
     paths = PathsConfig(outputs="outputs", cache="~/.cache/nano_llm")
-    return replace(config, data=data, trainer=trainer, paths=paths)
+    return replace(config, data=data, trainer=trainer, tracker=TrackerConfig(), paths=paths)
 
 
 def with_places(config: Config, *, has_movies: bool) -> Config:

@@ -108,7 +108,8 @@ class CellProcess:
             return
 
     def _judge(self, status: int) -> Outcome:
-        if status == 0 and is_finished(self.cell):
+        # Whatever became of its process afterwards, which may have waited for a tracker.
+        if is_finished(self.cell):
             return Outcome("finished", None, worth_retrying=False)
         if self._timed_out:
             reason = f"timed out after {self._timeout_minutes:g} minutes (sweep.timeout_minutes)"

@@ -17,8 +17,6 @@ class Start:
     run_id: str
     step: int
     """After which it goes on; 0 at the beginning."""
-    told: int
-    """Last step of which an earlier session has told; steps up to it are taken again. 0: there was none."""
 
 
 class Tracker(Protocol):
@@ -32,5 +30,5 @@ class Tracker(Protocol):
 
         Args:
             state: Of the run, as in its status.json.
-            summary: As in its summary.json; None unless the run is finished.
+            summary: As in its summary.json; None unless the run is finished, and of a tracker that has failed.
         """

@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 from nano_llm.config.schema import TrackerConfig
 from nano_llm.errors import ConfigError
+from nano_llm.tracking.installation import lacking
 from nano_llm.tracking.run_folder import RunFolder
 from nano_llm.tracking.tensorboard import TensorboardTracker
 from nano_llm.tracking.tracker import Start, Tracker
@@ -17,23 +17,18 @@ WANDB, TENSORBOARD = "wandb", "tensorboard"
 
 
 def demand_installed(chosen: TrackerConfig) -> None:
-    """Make sure that the packages of the trackers are there.
+    """Make sure that the packages of the trackers are there, in a version that will do.
 
     Raises:
         ConfigError: One is not.
     """
-    for name, part in ((WANDB, chosen.wandb), (TENSORBOARD, chosen.tensorboard)):
-        if part is not None and not _is_installed(name):
+    parts = {WANDB: chosen.wandb, TENSORBOARD: chosen.tensorboard}
+    for lack in lacking("track"):
+        if parts.get(lack.name) is not None:
             raise ConfigError(
-                f"tracker={name}: its package is not installed. Add it with pip install 'nano-llm[track]', or leave "
-                "the tracker out: metrics.jsonl has the same figures."
+                f"tracker={lack.name}: needs {lack}. Add it with pip install 'nano-llm[track]', or leave the tracker "
+                "out: metrics.jsonl has the same figures."
             )
-
-
-def _is_installed(name: str) -> bool:
-    spec = find_spec(name)
-    # A mere folder of that name, such as W&B leaves where it was at work, can be imported too, but has no origin.
-    return spec is not None and spec.origin is not None
 
 
 class Trackers:
@@ -51,20 +46,23 @@ class Trackers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        state, summary = str(self._folder.status().get("state")), self._folder.summary()
+        state, summary = self._state(), self._folder.summary()
         for name, tracker in list(self._at_work.items()):
-            with self._or_without(name):
-                tracker.finish(state, summary)
+            try:
+                with self._or_without(name):
+                    tracker.finish(state, summary)
+            except KeyboardInterrupt:
+                self._folder.say(f"The tracker {name} is not waited for any longer; metrics.jsonl has all figures.")
 
     def begin(self, start: Start) -> None:
-        """Open the trackers that the configuration of the run asks for."""
+        """Open the trackers that the configuration of the run asks for; they end in this order, uploads last."""
         chosen = start.config.tracker
-        if chosen.wandb is not None:
-            with self._or_without(WANDB):
-                self._at_work[WANDB] = WandbTracker(chosen.wandb, start, self._folder)
         if chosen.tensorboard is not None:
             with self._or_without(TENSORBOARD):
                 self._at_work[TENSORBOARD] = TensorboardTracker(start, self._folder.path)
+        if chosen.wandb is not None:
+            with self._or_without(WANDB):
+                self._at_work[WANDB] = WandbTracker(chosen.wandb, start, self._folder)
 
     def log(self, row: dict[str, Any]) -> None:
         """Show a row of metrics.jsonl."""
@@ -78,9 +76,19 @@ class Trackers:
         try:
             yield
         except Exception as error:
-            self._at_work.pop(name, None)
+            self._let_go(name)
             told = next(iter(str(error).splitlines()), "")
             self._folder.say(
                 f"The tracker {name} has failed and is left out from here on ({type(error).__name__}: {told}). The run "
                 "itself is not affected; metrics.jsonl has all figures."
             )
+
+    def _let_go(self, name: str) -> None:
+        """Drop a tracker that has failed, and let its client clear up if it can."""
+        tracker = self._at_work.pop(name, None)
+        if tracker is not None:
+            with contextlib.suppress(Exception):
+                tracker.finish(self._state(), None)
+
+    def _state(self) -> str:
+        return str(self._folder.status().get("state"))
