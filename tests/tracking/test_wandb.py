@@ -21,6 +21,8 @@ BOTH = "tracker=[wandb,tensorboard]"
 STEPS = [2, 4, 5, 6, 8, 10, 10, 12, 12]
 STEPS_OF_SESSIONS = [[2, 4, 5, 6], [5, 6, 8, 10], [10, 12, 12]]
 """Of the rows that `wandb_sessions` tells: the second session ends between the two of step 10."""
+FIRST_WORDS = 1000
+"""Bytes of a .wandb file that has its run record."""
 
 
 def variables(home: Path) -> dict[str, str]:
@@ -200,8 +202,10 @@ def test_each_cell_of_a_multirun_is_a_run_of_its_own_and_a_killed_one_stays_read
     assert first["run_group"] == second["run_group"] == "sweep"
     assert [row["step"] for session in opened for row in rows_told(session)] == 2 * STEPS
 
-    process = subprocess.Popen([*command, "study=killed", "trainer.max_steps=2000"], env=variables(tmp_path))
-    while not list((tmp_path / "outputs/killed").glob("*/*/checkpoints/best/manifest.json")):
+    process = subprocess.Popen([*command, "study=killed", "trainer.max_steps=200000"], env=variables(tmp_path))
+    # The client writes in the background; killed before its first words are on disk, a run would leave none.
+    files = (tmp_path / "outputs/killed").glob
+    while not any(file.stat().st_size > FIRST_WORDS for file in files("*/*/wandb/offline-run-*/*.wandb")):
         assert process.poll() is None
         time.sleep(0.05)
     process.kill()
@@ -209,4 +213,4 @@ def test_each_cell_of_a_multirun_is_a_run_of_its_own_and_a_killed_one_stays_read
     (killed,) = (tmp_path / "outputs/killed").glob("*/seed-0")
     (opened_run,) = of_type(records(kept(killed)[0]), "run")
     assert opened_run["run_group"] == "killed"
-    assert opened_run["config"]["update"]["trainer"]["max_steps"] == 2000
+    assert opened_run["config"]["update"]["trainer"]["max_steps"] == 200000
