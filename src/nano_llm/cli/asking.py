@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from nano_llm.config.schema import Device
 
 if TYPE_CHECKING:  # torch takes a second to import, which `--help` need not wait for
+    from nano_llm.checkpoint import Checkpoint
     from nano_llm.generation.author import Author
+    from nano_llm.tracking.locate import Place
 
 NUM_ROWS = 32
 """Texts that are written at once, unless a command says otherwise."""
@@ -71,8 +73,8 @@ def given_fields(given: argparse.Namespace, names: Sequence[str]) -> dict[str, A
     return {name: value for name, value in vars(given).items() if name in names and value is not None}
 
 
-def find_checkpoint(given: argparse.Namespace) -> Path:
-    """Return the folder of the checkpoint that the options name.
+def find_place(given: argparse.Namespace) -> "Place":
+    """Return where the model lies that the options name, and tell which one is the latest.
 
     Raises:
         RequestError: There is no trained model of that name.
@@ -80,10 +82,21 @@ def find_checkpoint(given: argparse.Namespace) -> Path:
     from nano_llm import checkpoint
     from nano_llm.tracking.locate import LATEST, locate
 
-    found = checkpoint.present(locate(given.run, given.outputs).checkpoint)
+    place = locate(given.run, given.outputs)
     if given.run == LATEST:
-        print(f"{LATEST}: {found}", file=sys.stderr)
-    return found
+        print(f"{LATEST}: {checkpoint.present(place.checkpoint)}", file=sys.stderr)
+    return place
+
+
+def find_checkpoint(given: argparse.Namespace) -> Path:
+    """Return the folder of the checkpoint that the options name.
+
+    Raises:
+        RequestError: There is no trained model of that name.
+    """
+    from nano_llm import checkpoint
+
+    return checkpoint.present(find_place(given).checkpoint)
 
 
 def open_author(given: argparse.Namespace, num_rows: int = NUM_ROWS) -> "Author":
@@ -95,10 +108,19 @@ def open_author(given: argparse.Namespace, num_rows: int = NUM_ROWS) -> "Author"
         ConfigError: The device does not exist here.
     """
     from nano_llm import checkpoint
+
+    return author_of(checkpoint.load(find_checkpoint(given)), Device[given.device], num_rows)
+
+
+def author_of(loaded: "Checkpoint", device: Device, num_rows: int) -> "Author":
+    """Return who writes with a model on a device, so many texts at once.
+
+    Raises:
+        ConfigError: The device does not exist here.
+    """
     from nano_llm.generation.author import Author
     from nano_llm.training.machine import find_machine
 
-    loaded = checkpoint.load(find_checkpoint(given))
     # What is written is drawn anew from its own seed: how the model was trained need not slow it.
-    machine = find_machine(replace(loaded.config.trainer, device=Device[given.device], deterministic=False))
+    machine = find_machine(replace(loaded.config.trainer, device=device, deterministic=False))
     return Author(loaded, machine.device, num_rows)

@@ -1,13 +1,11 @@
 """``nano-llm export``: a trained model as a folder that `transformers` loads, and on the Hugging Face Hub."""
 
 import argparse
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nano_llm.cli.asking import add_place, add_run
+from nano_llm.cli.asking import NUM_ROWS, add_place, add_run, author_of, find_place
 from nano_llm.cli.extras import require
 from nano_llm.config.schema import Device, Suite
 from nano_llm.errors import RequestError
@@ -29,23 +27,16 @@ def main(arguments: Sequence[str]) -> int:
     from nano_llm import checkpoint
     from nano_llm.export.folder import check_target, write_export
     from nano_llm.export.hub import check_login, push
-    from nano_llm.generation.author import Author
-    from nano_llm.tracking.locate import LATEST, locate
-    from nano_llm.training.machine import find_machine
 
-    place = locate(given.run, given.outputs)
-    if given.run == LATEST:
-        print(f"{LATEST}: {place.checkpoint}", file=sys.stderr)
+    place = find_place(given)
     check_target(given.to)
     if given.push is not None:
         check_login(given.push)
     loaded = checkpoint.load(place.checkpoint)
-    machine = find_machine(replace(loaded.config.trainer, device=Device[given.device], deterministic=False))
-    author = Author(loaded, machine.device, num_rows=8)
     write_export(
         given.to,
         loaded,
-        author,
+        author_of(loaded, Device[given.device], NUM_ROWS),
         _background(place, loaded.metrics.get("step")),
         dtype=given.dtype,
         outcome=OUTCOMES.get(given.outcome),

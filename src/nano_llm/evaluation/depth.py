@@ -15,7 +15,7 @@ from nano_llm.data.arrays import FloatArray
 from nano_llm.data.batches import IGNORE, review_batches
 from nano_llm.data.windows import Windows
 from nano_llm.errors import RequestError
-from nano_llm.evaluation.likelihood import evenly_spaced
+from nano_llm.evaluation.likelihood import chosen_reviews
 from nano_llm.model.depth_mixing import Mix
 from nano_llm.model.language_model import LanguageModel
 from nano_llm.model.trunk import InterblockTrunk
@@ -72,9 +72,8 @@ def depth_profile(
     def add(number: int, weights_sBT: Tensor) -> None:
         sums[number] += weights_sBT[:, scored_BT].cpu().double().sum(1).numpy()
 
-    num_reviews_all = int(windows.review_W.max()) + 1
     with trunk.mixing.heard(add):
-        for batch in review_batches(windows, batch_size, evenly_spaced(num_reviews_all, num_reviews)):
+        for batch in review_batches(windows, batch_size, chosen_reviews(windows, num_reviews)):
             on_batch()
             moved = batch.to(machine.device)
             scored_BT = moved.review_targets_BT != IGNORE

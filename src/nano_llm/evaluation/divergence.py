@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nano_llm.data.batches import IGNORE, Batch, review_batches
 from nano_llm.data.windows import Windows
-from nano_llm.evaluation.likelihood import evenly_spaced
+from nano_llm.evaluation.likelihood import chosen_reviews
 from nano_llm.objective import at_least_fp32, cross_entropies, evidence, posterior_divergence
 from nano_llm.training.machine import Machine
 
@@ -55,9 +55,8 @@ def divergence_profile(
         their share ``js_share`` of all JS, None if that is 0. JS is a sum over the vocabulary of nonnegative parts,
         so such a share exists.
     """
-    num_reviews_all = int(windows.review_W.max()) + 1 if len(windows) else 0
     sums = _Sums()
-    for batch in review_batches(windows, batch_size, evenly_spaced(num_reviews_all, num_reviews)):
+    for batch in review_batches(windows, batch_size, chosen_reviews(windows, num_reviews)):
         on_batch()
         moved = batch.to(machine.device)
         with machine.autocast():

@@ -123,6 +123,11 @@ def evenly_spaced(num_reviews: int, wanted: int | None) -> np.ndarray:
     return np.arange(wanted) * num_reviews // wanted
 
 
+def chosen_reviews(windows: Windows, wanted: int | None) -> np.ndarray:
+    """Choose so many reviews of a split as `evenly_spaced` does; None: all."""
+    return evenly_spaced(int(windows.review_W.max()) + 1 if len(windows) else 0, wanted)
+
+
 def _terms(objective: Objective, logits_BTKV: Tensor, batch: Batch) -> dict[str, Sum]:
     """Return the objective's terms and beside them the review's own nats and, of two heads, their divergence."""
     terms = objective.terms(logits_BTKV, batch)
