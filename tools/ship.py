@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 import yaml
-from jinja2 import Environment, StrictUndefined
 
 from nano_llm import checkpoint
 from nano_llm.assessment import assess
@@ -36,7 +35,7 @@ from nano_llm.config.schema import Device, ImdbConfig, Suite
 from nano_llm.data.prepare import prepare
 from nano_llm.errors import OutputError, RequestError
 from nano_llm.evaluation.records import records_folder
-from nano_llm.export.card import citations, licence
+from nano_llm.export.card import citations, licence, strict_template
 from nano_llm.export.figures import read_figures
 from nano_llm.files import replaced_folder, write_json, write_text
 from nano_llm.generation.account import OUTCOME_NAMES, account
@@ -158,10 +157,7 @@ def card(folder: Path, name: str) -> str:
     """Return the card of a shipped model, from the files in its folder."""
     shipped = checkpoint.load(folder / "checkpoints/best")
     figures = read_figures(sorted(folder.glob("evaluation*")), shipped.metrics["step"])
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    return environment.from_string(CARD.read_text(encoding="utf-8")).render(
+    return strict_template(CARD.read_text(encoding="utf-8")).render(
         name=name,
         config=shipped.config,
         is_imdb=isinstance(shipped.config.data, ImdbConfig),

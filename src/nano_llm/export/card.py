@@ -95,11 +95,16 @@ def render_licence(config: Config) -> str:
     return _template("licence.md.j2").render(licence=licence(config))
 
 
-def _template(name: str) -> Template:
+def strict_template(text: str) -> Template:
+    """Return the template of a card, to which a name that it is not given is an error."""
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    return environment.from_string(files(__package__).joinpath(name).read_text(encoding="utf-8"))
+    return environment.from_string(text)
+
+
+def _template(name: str) -> Template:
+    return strict_template(files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
 def _facts(checkpoint: Checkpoint, background: Background, dtype: str) -> list[tuple[str, str]]:
