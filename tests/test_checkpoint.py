@@ -29,8 +29,8 @@ from nano_llm.data.prepare import PreparedData, prepare
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, DamagedCheckpointError
 from nano_llm.files import retired, sealed, sha256, write_json
+from nano_llm.identity import num_outcomes
 from nano_llm.learner import Learner
-from nano_llm.session import num_outcomes
 from nano_llm.training.group import ALONE
 from nano_llm.training.machine import find_machine
 from nano_llm.training.state import State

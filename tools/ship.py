@@ -42,7 +42,7 @@ from nano_llm.generation.account import OUTCOME_NAMES, account
 from nano_llm.generation.author import Author
 from nano_llm.generation.request import Request
 from nano_llm.generation.sampling import Sampling
-from nano_llm.session import num_outcomes
+from nano_llm.identity import num_outcomes
 from nano_llm.tracking.locate import locate
 from nano_llm.training.machine import find_machine
 

@@ -35,10 +35,11 @@ from nano_llm.generation.author import Author
 from nano_llm.generation.request import read_counterfactual_request, read_request
 from nano_llm.generation.sampling import Sampling, shape
 from nano_llm.generation.writer import Finish
+from nano_llm.identity import identify
 from nano_llm.report.figures import control_against_quality, divergence_text, loss_curves
 from nano_llm.report.figures.style import STYLE
 from nano_llm.report.text_diff import edit_share, side_by_side
-from nano_llm.session import identify, run_session
+from nano_llm.session import run_session
 
 # %matplotlib inline
 # %config InlineBackend.figure_format = "retina"

@@ -33,9 +33,10 @@ from nano_llm.data.scm_truth import jensen_shannon
 from nano_llm.generation.author import Author
 from nano_llm.generation.request import read_counterfactual_request
 from nano_llm.generation.writer import divergence
+from nano_llm.identity import identify
 from nano_llm.report.figures import divergence_text, loss_curves, reliability
 from nano_llm.report.text_diff import edit_share, side_by_side
-from nano_llm.session import identify, run_session
+from nano_llm.session import run_session
 
 FAST = "NANO_LLM_FAST" in os.environ  # the tests: a few steps, a few texts
 folder = TemporaryDirectory()

@@ -29,8 +29,9 @@ from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
 from nano_llm.data.prepare import prepare
 from nano_llm.evaluation.depth import depth_profile
+from nano_llm.identity import identify
 from nano_llm.report.figures import depth_weights, loss_curves
-from nano_llm.session import identify, run_session
+from nano_llm.session import run_session
 from nano_llm.training.machine import find_machine
 
 FAST = "NANO_LLM_FAST" in os.environ  # the tests: a few steps

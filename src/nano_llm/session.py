@@ -9,41 +9,38 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from signal import Signals
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
-from nano_llm import __version__, checkpoint
+from nano_llm import checkpoint
+from nano_llm.agreement import demand_agreement
 from nano_llm.assessment import assess
 from nano_llm.checkpoint import BEST, LAST, PREVIOUS, TrainingState
-from nano_llm.config.identity import arm_id, to_plain
-from nano_llm.config.schema import Config, Suite, TwoOutcomeConfig
+from nano_llm.config.identity import arm_id
+from nano_llm.config.schema import Config, Suite
 from nano_llm.data.identity import shaping_settings
-from nano_llm.data.prepare import PreparedData, fingerprint, prepare
+from nano_llm.data.prepare import PreparedData, prepare
 from nano_llm.data.template import Template
-from nano_llm.errors import CheckpointError, ConfigError, DivergedError, FullDiskError, NanoLLMError
+from nano_llm.errors import CheckpointError, DivergedError, FullDiskError, NanoLLMError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
 from nano_llm.files import explained, explained_writes
+from nano_llm.identity import Located, Summary, finished_summary, identify, num_outcomes, starts_anew
 from nano_llm.interruption import Interrupted, Interruption
 from nano_llm.learner import Learner, follow
 from nano_llm.model.accounting import num_parameters
 from nano_llm.model.language_model import LanguageModel
 from nano_llm.tracking.console import ConsoleProgress
 from nano_llm.tracking.run_folder import RunFolder
-from nano_llm.tracking.status import read_status, read_summary
 from nano_llm.tracking.tracker import Start
-from nano_llm.tracking.trackers import Trackers, demand_installed
+from nano_llm.tracking.trackers import Trackers
 from nano_llm.training.group import ALONE, Group
 from nano_llm.training.loop import Metrics
-from nano_llm.training.machine import Machine, explained_refusals, find_machine
-from nano_llm.training.place import SOLE, Place
+from nano_llm.training.machine import Machine, explained_refusals
 from nano_llm.training.state import State
-
-Summary = dict[str, Any]
 
 SESSION_MINUTES = "session_minutes"
 """Reason of a run that has stopped because ``trainer.session_minutes`` were over."""
@@ -70,105 +67,12 @@ def run_session(config: Config, overrides: Sequence[str], console: Console, grou
         SystemExit: Status 130 or 143 after SIGINT or SIGTERM; the run can resume.
     """
     located = identify(config, group.place)
-    _demand_one_run(located, group)
+    demand_agreement(located, group)
     group.use(located.machine.device)
     if group.place.rank:
         _follow(located, group)
         return None
     return _lead(located, overrides, console, group)
-
-
-class Located(NamedTuple):
-    """A run and its place."""
-
-    config: Config
-    """With every ``auto`` that changes numbers replaced by what it stands for on this machine."""
-    machine: Machine
-    run_id: str
-    path: Path
-
-
-def identify(config: Config, place: Place = SOLE) -> Located:
-    """Find out what a run is called and where it lies, without starting anything.
-
-    Args:
-        config: The run. How many processes train it is no part of its identity: that changes figures by rounding and
-            by the draws of dropout only.
-        place: Of this process among them.
-
-    Raises:
-        ConfigError: The machine lacks what ``trainer`` or ``tracker`` asks for.
-        DataError: A local corpus or prepared folder is missing or unfit.
-    """
-    demand_installed(config.tracker)
-    machine = find_machine(config.trainer, place)
-    # What ``auto`` stands for here changes the numbers, so it belongs to the run's identity.
-    config = replace(config, trainer=replace(config.trainer, precision=machine.precision))
-    run_id = arm_id(config, fingerprint(config.data, config.protocol, num_outcomes(config)))
-    path = Path(config.paths.outputs).expanduser() / config.study / f"{config.name}-{run_id}" / f"seed-{config.seed}"
-    return Located(config, machine, run_id, path)
-
-
-def num_outcomes(config: Config) -> int:
-    """Number of potential outcomes that a run's model tells apart."""
-    return 2 if isinstance(config.model, TwoOutcomeConfig) else 1
-
-
-def finished_summary(run_id: str, path: Path) -> Summary | None:
-    """Return the summary of a run that is finished and whole: the figures are its own, its best checkpoint is there."""
-    summary = read_summary(path)
-    if summary is None or summary.get("id") != run_id or not checkpoint.exists(path / "checkpoints" / BEST):
-        return None
-    return summary
-
-
-def starts_anew(path: Path) -> bool:
-    """Tell whether a run was finished and has lost its best checkpoint since: its `last` one is of no use either."""
-    return read_status(path).state == "finished" and not checkpoint.exists(path / "checkpoints" / BEST)
-
-
-def _demand_one_run(located: Located, group: Group) -> None:
-    """Make sure that all processes of a group are to train one model, and that there is work for each.
-
-    Raises:
-        ConfigError: They are not, or there is not.
-    """
-    batch_size, size = located.config.trainer.batch_size, group.place.size
-    if batch_size < size:
-        raise ConfigError(
-            f"trainer.batch_size={batch_size}: is shared out over all processes, and {size} of them have less than a "
-            f"window each. Take at least trainer.batch_size={size}, or start fewer processes (--nproc-per-node)."
-        )
-    mine = _agreement(located)
-    leaders = group.told(lambda: mine)
-    if mine != leaders:
-        names = sorted({*mine, *leaders})
-        others = [name for name in names if mine.get(name) != leaders.get(name)]
-        told = ", ".join(f"{name} {mine.get(name)} (rank 0: {leaders.get(name)})" for name in others)
-        raise ConfigError(
-            f"Rank {group.place.rank} and rank 0 would not train the same: {told}. All processes need the same "
-            "command, the same version of nano_llm, the same data and the same kind of device."
-        )
-
-
-def _agreement(located: Located) -> dict[str, Any]:
-    """Return, by name, what all processes of a group must have in common.
-
-    Settings that take no part in a run's id are among it: some decide when the processes speak to each other. What is
-    a machine's own is not: paths, what is read from them being known by the run's id, and the number of threads.
-    """
-    plain = to_plain(located.config)
-    del plain["paths"], plain["data"], plain["trainer"]["num_threads"]
-    shared = {"nano_llm": __version__, "run": located.run_id, "device": located.machine.device.type}
-    return shared | _flat("", plain)
-
-
-def _flat(prefix: str, plain: dict[str, Any]) -> dict[str, Any]:
-    """Return nested settings by their full names."""
-    flat: dict[str, Any] = {}
-    for name, value in plain.items():
-        flat |= _flat(f"{prefix}{name}.", value) if isinstance(value, dict) else {prefix + name: value}
-    return flat
 
 
 def _follow(located: Located, group: Group) -> None:

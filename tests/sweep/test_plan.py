@@ -10,7 +10,7 @@ from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import SweepConfig
 from nano_llm.errors import CheckpointError
 from nano_llm.files import write_json
-from nano_llm.session import finished_summary
+from nano_llm.identity import finished_summary
 from nano_llm.sweep.cell import Cell
 from nano_llm.sweep.plan import Plan, Work, is_finished, work_of
 from nano_llm.sweep.sweep import missing_results

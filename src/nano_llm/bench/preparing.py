@@ -11,7 +11,7 @@ from nano_llm.bench.data import PHASES
 from nano_llm.config.compose import compose_config
 from nano_llm.data.prepare import prepare
 from nano_llm.errors import NanoLLMError
-from nano_llm.session import num_outcomes
+from nano_llm.identity import num_outcomes
 
 
 def main(overrides: Sequence[str]) -> int:

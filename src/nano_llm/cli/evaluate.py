@@ -61,7 +61,7 @@ def _assess(place: Place, folder: Path, given: argparse.Namespace) -> Assessed:
     from nano_llm import checkpoint
     from nano_llm.assessment import assess
     from nano_llm.data.prepare import prepare
-    from nano_llm.session import num_outcomes
+    from nano_llm.identity import num_outcomes
     from nano_llm.training.machine import explained_refusals, find_machine
 
     loaded = checkpoint.load(place.checkpoint)

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     config = compose_config(given.overrides)
 
     from nano_llm.data.prepare import prepare
-    from nano_llm.session import num_outcomes
+    from nano_llm.identity import num_outcomes
 
     data = prepare(config.data, config.protocol, num_outcomes(config), Path(config.paths.cache).expanduser(), print)
     folder = data.folder

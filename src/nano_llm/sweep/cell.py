@@ -15,7 +15,7 @@ from nano_llm.config.schema import Config
 from nano_llm.config.stored import from_plain
 from nano_llm.errors import ConfigError, OutputError
 from nano_llm.files import explained_writes, write_json
-from nano_llm.session import identify
+from nano_llm.identity import identify
 from nano_llm.tracking.status import read_object
 
 CELL = "cell.json"

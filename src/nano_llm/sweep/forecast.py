@@ -11,8 +11,8 @@ from rich.table import Table
 
 from nano_llm.config.schema import Config
 from nano_llm.data.prepare import fingerprint
+from nano_llm.identity import num_outcomes
 from nano_llm.model.accounting import expected_parameters
-from nano_llm.session import num_outcomes
 from nano_llm.sweep.cell import Cell
 from nano_llm.sweep.plan import Plan, Work, work_of
 from nano_llm.tracking.status import read_object, read_summary

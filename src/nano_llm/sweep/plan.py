@@ -8,7 +8,7 @@ from pathlib import Path
 from nano_llm import checkpoint
 from nano_llm.config.schema import SweepConfig
 from nano_llm.errors import CheckpointError, ConfigError
-from nano_llm.session import Summary, finished_summary, starts_anew
+from nano_llm.identity import Summary, finished_summary, starts_anew
 from nano_llm.sweep.cell import Cell
 from nano_llm.sweep.expand import Compose, expand
 
