@@ -182,6 +182,11 @@ def test_a_choice_that_does_not_fit_another_is_named() -> None:
     assert "goes with model=tarnet or model=tarnet_ipw or model=tarnet_symmetric" in problem
 
 
+def test_a_choice_without_a_setting_of_the_experiment_is_named() -> None:
+    (problem,) = problems("experiment=imdb_mini", "optimizer=adamw")
+    assert "optimizer=adamw: does not go with experiment=imdb_mini, which sets optimizer.muon_lr" in problem
+
+
 @pytest.mark.parametrize("readout", ["tied", "mlp"])
 def test_a_readout_of_one_outcome_does_not_go_with_a_model_that_needs_two(readout: str) -> None:
     (problem,) = problems("model=tarnet", f"model/readout={readout}")

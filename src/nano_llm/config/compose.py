@@ -164,6 +164,9 @@ def _explain_one(text: str, accepted: list[str], error: Exception) -> str:
     # The last one is about a setting below a part that was not chosen, such as tracker.wandb.
     if "Could not override" in str(error) or "not in struct" in reason or isinstance(error, AssertionError):
         return f"{text}: {_explain_key(key, override, accepted)}"
+    if clash := re.search(r"^In '(\w+)/(\w+)': .*\n *full_key: (\S+)", str(error), re.DOTALL):
+        above, choice, setting = clash.groups()
+        return f"{text}: does not go with {above}={choice}, which sets {setting}; leave one of the two out"
     if override.is_delete() and key not in group_names():
         return f"{text}: settings cannot be removed; set {key} to another value instead"
     return f"{text}: {_expected(key, accepted, reason)}"
