@@ -188,6 +188,7 @@ def test_a_feed_forward_under_autocast_has_finite_gradients_near_fp32() -> None:
         torch.manual_seed(20)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             y = block(x)
+        assert y.dtype is (torch.bfloat16 if enabled else torch.float32)
         y.float().square().sum().backward()
         results.append([y.detach().float(), *(p.grad.clone() for p in block.parameters())])
     for exact, half in zip(*results, strict=True):

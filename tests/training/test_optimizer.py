@@ -110,6 +110,16 @@ def test_clipping_returns_the_norm_before_and_bounds_it_after() -> None:
     assert model is not None
 
 
+def test_without_a_limit_the_norm_is_told_and_gradients_are_left_alone() -> None:
+    model, optimizer = build("optimizer.grad_clip=null")
+    first, *others = optimizer.parameters
+    assert others
+    first.grad = torch.full_like(first, 1e30)  # its square is no number of fp32
+    assert optimizer.clip() == torch.inf
+    assert torch.equal(first.grad, torch.full_like(first, 1e30))
+    assert model is not None
+
+
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_updates_are_those_of_the_library_bit_for_bit(name: str) -> None:
     """Ours leave out only the guards against being traced."""

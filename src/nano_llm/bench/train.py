@@ -30,7 +30,7 @@ from nano_llm.bench.harness import (
 )
 from nano_llm.bench.plain import PlainDecoder, next_token_loss, plain_step
 from nano_llm.config.compose import compose_config
-from nano_llm.config.schema import Precision, ScaleConfig, TwoOutcomeConfig
+from nano_llm.config.schema import Config, Precision, ScaleConfig, TwoOutcomeConfig
 from nano_llm.data.batches import Batch
 from nano_llm.model.accounting import forward_flops_per_token
 from nano_llm.model.language_model import build_language_model
@@ -113,18 +113,24 @@ def our_step(overrides: Sequence[str], precision: Precision) -> Step:
     """Return one training step of ours."""
     settings = [f"model.dropout={DROPOUT}", "optimizer=adamw", "trainer.device=cpu"]
     config = compose_config([*overrides, *settings, f"trainer.precision={precision.name}"])
+    return step_of(config, VOCAB_SIZE, ROWS, WINDOW)
+
+
+def step_of(config: Config, vocab_size: int, num_rows: int, length: int) -> Step:
+    """Return a training step of a run's model and recipe, on a random batch of full windows of that length."""
     machine = find_machine(config.trainer)
     torch.manual_seed(0)
-    model = build_language_model(config.model, config.scale, VOCAB_SIZE, WINDOW).train()
+    model = build_language_model(config.model, config.scale, vocab_size, length).train()
     objective, optimizer = Objective(config.model, config.protocol.loss_average), Optimizer(config.optimizer, model)
-    tokens = random_tokens()
-    zeros = torch.zeros(ROWS, dtype=torch.long)
-    batch = Batch(tokens[:, :-1], tokens[:, 1:], torch.arange(ROWS) % 2, zeros, zeros, torch.full((ROWS,), 0.5))
+    tokens, zeros = torch.randint(4, vocab_size, (num_rows, length)), torch.zeros(num_rows, dtype=torch.long)
+    halves = torch.full((num_rows,), 0.5)
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], torch.arange(num_rows) % 2, zeros, zeros, halves)
     scaler = machine.scaler()
     leaves_out = isinstance(config.model, TwoOutcomeConfig) and not objective.reads_both
+    num_targets = num_rows * (length - 1)
     return Step(
         lambda: train_step(model, objective, optimizer, scaler, [batch], 1.0, machine),
-        None if leaves_out else 3 * TARGETS * forward_flops_per_token(model, WINDOW - 1),
+        None if leaves_out else 3 * num_targets * forward_flops_per_token(model, length - 1),
     )
 
 

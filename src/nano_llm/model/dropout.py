@@ -115,7 +115,7 @@ class _ReluDropoutLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    @torch.amp.custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def forward(ctx: Any, x: Tensor, rate: float, weight: Tensor, bias: Tensor) -> Tensor:
         kept = drop_(x.relu_(), rate)
         ctx.save_for_backward(kept, weight)

@@ -40,8 +40,9 @@ class Optimizer:
 
     def clip(self) -> Tensor:
         """Scale the gradients down to ``grad_clip`` and return their norm before; no synchronisation."""
-        limit = float("inf") if self.grad_clip is None else self.grad_clip
-        return nn.utils.clip_grad_norm_(self.parameters, limit)
+        if self.grad_clip is None:
+            return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        return nn.utils.clip_grad_norm_(self.parameters, self.grad_clip)
 
     def step(self, lr_factor: float) -> None:
         """Update the parameters from their gradients.
