@@ -91,12 +91,13 @@ docs: $(INSTALLED)  ## write the pages of settings and of metrics again, from th
 	$(BIN)/python tools/configuration.py
 	$(BIN)/python tools/metrics.py
 
-bench: $(INSTALLED)  ## measure training and decoding beside peers, preparing data, serving, and what a sweep costs
-	$(BIN)/nano-llm bench train --out experiments/bench/train.json
-	$(BIN)/nano-llm bench decode --out experiments/bench/decode.json
-	$(BIN)/nano-llm bench data --out experiments/bench/data.json
+bench: $(INSTALLED)  ## measure training and decoding beside peers, preparing IMDB, serving, and what a sweep costs
+	$(BIN)/nano-llm bench data --imdb "$${NANO_LLM_IMDB:?is to name the folder of IMDB}" --out experiments/bench/data.json
+	$(BIN)/nano-llm bench train --repeats 5 --out experiments/bench/train.json
+	$(BIN)/nano-llm bench decode --scales w512 --out experiments/bench/decode.json
 	$(BIN)/nano-llm bench serve --out experiments/bench/serve.json
 	$(BIN)/python experiments/bench/sweep.py
+	$(BIN)/python experiments/bench/profile.py
 
 lock: $(INSTALLED)  ## write the lock files and the licences again, from pyproject.toml (Linux; downloads gigabytes)
 	$(BIN)/python tools/lock.py $(ARGS)
