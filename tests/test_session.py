@@ -484,6 +484,45 @@ def test_a_best_checkpoint_that_is_come_by_again_is_the_same(
     assert (one["best_value"], one["num_worse"]) == (other["best_value"], other["num_worse"])
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_best_checkpoint_that_is_lost_in_training_is_told_and_the_next_validation_takes_its_place(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """Here no later validation is as good as the one whose weights are lost."""
+    cut_off(run, monkeypatch, 6)
+    folder = only_run(tmp_path / "outputs")
+    best = folder / "checkpoints/best"
+    assert checkpoint.load(best).metrics["step"] == 5
+    if is_there:
+        damage(best / "model.safetensors")
+    else:
+        shutil.rmtree(best)
+    validate = Session._validate
+    monkeypatch.setattr(Session, "_validate", lambda self: {n: v + 9 for n, v in validate(self).items()})
+    summary = run()
+    assert summary is not None
+    row = min((row for row in metrics(folder) if row["step"] > 6 and "val_bpb" in row), key=lambda row: row["val_bpb"])
+    assert (summary["best_step"], summary["metrics"]["val_bpb"]) == (row["step"], row["val_bpb"])
+    first = next(row for row in metrics(folder) if row["split"] == "validation")
+    lost = rf"`best` is missing or damaged; it had val_bpb {first['val_bpb']:.4f}. Only validations after step 7"
+    assert re.search(lost, (folder / "run.log").read_text())
+
+
+def test_a_best_checkpoint_that_is_not_this_runs_is_refused_before_training(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(run, monkeypatch, 6)
+    run("seed=1", outputs="other")
+    folder = only_run(tmp_path / "outputs")
+    strange, own = only_run(tmp_path / "other") / "checkpoints/best", folder / "checkpoints/best"
+    shutil.rmtree(own)
+    shutil.copytree(strange, own)
+    rows = metrics(folder)
+    with pytest.raises(CheckpointError, match=r"saved by another run: .*figures are those of `best`.*delete \S+"):
+        run()
+    assert metrics(folder) == rows
+
+
 @pytest.mark.parametrize("other", ["optimizer.lr=0.002", "seed=1", "model=vanilla", "data.num_train=61"])
 def test_a_checkpoint_of_another_run_is_not_gone_on_from(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str

@@ -9,6 +9,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -24,7 +25,7 @@ from nano_llm.config.schema import Config, Suite
 from nano_llm.data.identity import shaping_settings
 from nano_llm.data.prepare import PreparedData, prepare
 from nano_llm.data.template import Template
-from nano_llm.errors import CheckpointError, DivergedError, FullDiskError, NanoLLMError
+from nano_llm.errors import CheckpointError, DamagedCheckpointError, DivergedError, FullDiskError, NanoLLMError
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
 from nano_llm.files import explained, explained_writes
@@ -333,6 +334,8 @@ class Session:
         try:
             if loaded is not None:
                 self._demand_own(loaded)
+                if best_step is None:
+                    loaded = self._without_best(loaded)
             self._learner.take_up(loaded, best_step)
         except CheckpointError as error:
             raise CheckpointError(
@@ -354,8 +357,34 @@ class Session:
             )
 
     def _best_step(self) -> int | None:
-        step = (checkpoint.metrics_if_whole(self._checkpoints / BEST) or {}).get("step")
-        return step if type(step) is int else None
+        """Return the step of the best checkpoint; None where it is missing or damaged.
+
+        Raises:
+            CheckpointError: It is sound, but none that this run can end with: it is told now, not after training.
+        """
+        try:
+            best, _ = self._load_best()
+        except DamagedCheckpointError:
+            return None
+        step: int = best.metrics["step"]
+        return step
+
+    def _without_best(self, loaded: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
+        """Return what the run goes on from with the next validation as its best one, and say so if that is a loss.
+
+        Where training was over already none is taken, and the run cannot end without its best checkpoint.
+        """
+        assert loaded.training is not None, "load_newest demands it"
+        state = State.from_json(loaded.training.values.get("loop"))
+        if state.best_value is None:
+            return loaded
+        self._folder.say(
+            f"The checkpoint `{BEST}` is missing or damaged; it had {self._config.protocol.selection.name} "
+            f"{state.best_value:.4f}. The result of this run will be the best of the validations that are still to come."
+        )
+        state.best_value = None
+        training = TrainingState({**loaded.training.values, "loop": state.to_json()}, loaded.training.tensors)
+        return replace(loaded, training=training)
 
     def _demand_own(self, found: checkpoint.Checkpoint) -> None:
         """Make sure that a checkpoint in this run's folder was saved by this run.
