@@ -202,6 +202,19 @@ def test_a_signal_saves_and_ends_the_process(
     assert saved.metrics["step"] == left["step"]
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_when_nobody_reads_its_output_any_more(run: Run, tmp_path: Path, cache: Path) -> None:
+    """As with ``| head -1``."""
+    process = subprocess.Popen(command(tmp_path, cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("Run ")
+    process.stdout.close()
+    _, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors.count("Nobody reads the output")) == (0, 1), errors
+    run(outputs="undisturbed")
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), only_run(tmp_path / "outputs"))
+
+
 @pytest.mark.parametrize("state", ["running", "stopped"])
 def test_a_signal_while_the_status_is_written_stops_the_run_in_good_order(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
@@ -504,7 +517,7 @@ def test_a_best_checkpoint_that_is_lost_in_training_is_told_and_the_next_validat
     row = min((row for row in metrics(folder) if row["step"] > 6 and "val_bpb" in row), key=lambda row: row["val_bpb"])
     assert (summary["best_step"], summary["metrics"]["val_bpb"]) == (row["step"], row["val_bpb"])
     first = next(row for row in metrics(folder) if row["split"] == "validation")
-    lost = rf"`best` is missing or damaged; it had val_bpb {first['val_bpb']:.4f}. Only validations after step 7"
+    lost = rf"`best` is missing or damaged; it had val_bpb {first['val_bpb']:.4f}. The result.*still to come"
     assert re.search(lost, (folder / "run.log").read_text())
 
 

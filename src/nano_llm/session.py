@@ -380,7 +380,7 @@ class Session:
             return loaded
         self._folder.say(
             f"The checkpoint `{BEST}` is missing or damaged; it had {self._config.protocol.selection.name} "
-            f"{state.best_value:.4f}. The result of this run will be the best of the validations that are still to come."
+            f"{state.best_value:.4f}. The result of this run will be the best of the validations still to come."
         )
         state.best_value = None
         training = TrainingState({**loaded.training.values, "loop": state.to_json()}, loaded.training.tensors)

@@ -123,6 +123,20 @@ def test_a_cell_ended_by_somebody_else_has_no_result(sweep: SweepCommand) -> Non
     assert "seed 0: stopped (SIGTERM)" in errors
 
 
+def test_a_sweep_goes_on_when_nobody_reads_its_output_any_more(sweep: SweepCommand) -> None:
+    """As with ``| head -1``."""
+    process = sweep.start("model=vanilla", "seed=0,1")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    _, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors.count("Nobody reads the output")) == (0, 1), errors
+    assert {name: status["state"] for name, status in sweep.statuses().items()} == {
+        "seed-0": "finished",
+        "seed-1": "finished",
+    }
+
+
 def test_a_signal_while_the_sweep_waits_for_an_orphan_ends_it_with_a_table(sweep: SweepCommand) -> None:
     assert sweep.run("model=vanilla", "trainer.session_minutes=0.000001").returncode == 0
     (folder,) = sweep.folders()
