@@ -50,7 +50,14 @@ COVERING = "validation_covering"
 """The windows that score every byte of the validation reviews, where ``validation`` has the reference's."""
 
 
-def run_session(config: Config, overrides: Sequence[str], console: Console, group: Group = ALONE) -> Summary | None:
+def run_session(
+    config: Config,
+    overrides: Sequence[str],
+    console: Console,
+    group: Group = ALONE,
+    *,
+    heeds_second: bool = True,
+) -> Summary | None:
     """Train a run to its end, or go on where it was left, or report that it is done.
 
     Args:
@@ -58,6 +65,8 @@ def run_session(config: Config, overrides: Sequence[str], console: Console, grou
         overrides: As typed, to be kept in its folder.
         console: Shows how it goes.
         group: The processes that train the model, this one among them.
+        heeds_second: Whether a second signal ends a run that trains on the spot, without a save; never with several
+            processes.
 
     Returns:
         The run's summary, as in its summary.json; None when it stopped at ``trainer.session_minutes``, and on all
@@ -73,7 +82,7 @@ def run_session(config: Config, overrides: Sequence[str], console: Console, grou
     if group.place.rank:
         _follow(located, group)
         return None
-    return _lead(located, overrides, console, group)
+    return _lead(located, overrides, console, group, heeds_second and group.place.size == 1)
 
 
 def _follow(located: Located, group: Group) -> None:
@@ -95,14 +104,16 @@ def _follow(located: Located, group: Group) -> None:
     _exit_after_signal(reason)
 
 
-def _lead(located: Located, overrides: Sequence[str], console: Console, group: Group) -> Summary | None:
+def _lead(
+    located: Located, overrides: Sequence[str], console: Console, group: Group, heeds_second: bool
+) -> Summary | None:
     """Carry a run out, alone or for all processes of a group."""
     _, _, run_id, path = located
     with (
         RunFolder(path, console) as folder,
         # They end last: whether an upload comes through changes nothing of what has become of the run.
         Trackers(folder) as trackers,
-        Interruption(heeds_second=group.place.size == 1) as interruption,
+        Interruption(heeds_second=heeds_second) as interruption,
         group.last_words(lambda error: folder.fail(str(error), details=str(error))),
     ):
         summary = finished_summary(run_id, path)

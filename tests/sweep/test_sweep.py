@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 from sweep_command import SweepCommand, figures, is_stuck, kill_hard, processes_below, wait_until
 
+from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
 from nano_llm.session import run_session
 from nano_llm.sweep.cell import Cell
@@ -121,6 +122,17 @@ def test_a_cell_ended_by_somebody_else_has_no_result(sweep: SweepCommand) -> Non
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "seed 0: stopped (SIGTERM)" in errors
+
+
+def test_a_cell_that_hears_the_same_signal_twice_saves_all_the_same(sweep: SweepCommand) -> None:
+    """As where a machine goes down: every process is asked to stop, and the sweep asks its cells once more."""
+    sweep.set_faults({"seed-0": "echo"})
+    done = sweep.run("model=vanilla")
+    assert done.returncode == 1
+    assert "seed 0: stopped (SIGTERM)" in done.stderr
+    (folder,) = sweep.folders()
+    assert sweep.statuses()["seed-0"]["step"] == 7
+    assert checkpoint.load(folder / "checkpoints/last").metrics["step"] == 7
 
 
 def test_a_sweep_goes_on_when_nobody_reads_its_output_any_more(sweep: SweepCommand) -> None:
