@@ -172,6 +172,8 @@ def _train_and_score(
         if starts_anew(path):
             folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
             shutil.rmtree(path / "checkpoints", ignore_errors=True)
+            # Last, for it is what tells to start anew: without it, what is trained from here on is gone on with.
+            (path / "summary.json").unlink(missing_ok=True)
         folder.set_status("running", phase="data")
         data = group.first_here(lambda: _prepare(config, folder.say))
         folder.describe(config, overrides, run_id, data.record, group.place.size)

@@ -22,7 +22,7 @@ from nano_llm.session import run_session
 from nano_llm.sweep.cell import Cell
 from nano_llm.sweep.process import CellProcess
 from nano_llm.tracking.run_folder import RunFolder
-from tiny_run import TINY_RUN
+from tiny_run import TINY_RUN, Run
 
 pytestmark = pytest.mark.slow
 
@@ -273,6 +273,18 @@ def test_a_finished_cell_without_its_best_checkpoint_is_computed_anew(sweep: Swe
     assert again.returncode == 0, again.stderr
     assert "0 reused, 0 resumed, 1 computed" in again.stdout
     assert (folder / "checkpoints/best/manifest.json").exists()
+
+
+def test_a_finished_cell_without_its_best_checkpoint_is_computed_anew_also_after_a_sweep_that_did_not_come_to_it(
+    sweep: SweepCommand, run: Run
+) -> None:
+    run("study=study", "model=vanilla", "seed=1")
+    (folder,) = sweep.folders()
+    shutil.rmtree(folder / "checkpoints/best")
+    sweep.set_faults({"seed-0": "exit"})
+    cut_short = sweep.run("model=vanilla", "seed=0,1", "sweep.fail_fast=true")
+    assert "seed 1: its summary or its best checkpoint is missing" in cut_short.stderr
+    assert "0 reused, 0 resumed, 1 computed" in sweep.run("model=vanilla", "seed=1", "sweep.dry_run=true").stdout
 
 
 def test_cells_are_frozen_before_the_first_one_starts(sweep: SweepCommand, tmp_path: Path) -> None:
