@@ -180,6 +180,17 @@ def test_a_second_signal_kills_and_the_table_knows_it(sweep: SweepCommand) -> No
     assert not processes_below(sweep.study)
 
 
+def test_a_cell_whose_sweep_was_killed_saves_and_ends_by_itself(sweep: SweepCommand) -> None:
+    process = sweep.start("model=vanilla", "trainer.max_steps=4000", "trainer.log_every=1")
+    wait_until(lambda: any(path.stat().st_size > 2000 for path in sweep.study.glob("*/seed-0/metrics.jsonl")))
+    kill_hard(process)
+    wait_until(lambda: not processes_below(sweep.study))
+    status = sweep.statuses()["seed-0"]
+    assert (status["state"], status["reason"]) == ("stopped", "SIGTERM")
+    (folder,) = sweep.folders()
+    assert checkpoint.load(folder / "checkpoints/last").metrics["step"] == status["step"] > 0
+
+
 def test_a_stuck_cell_does_not_outlive_its_killed_sweep(sweep: SweepCommand) -> None:
     sweep.set_faults({"seed-0": "stuck"})
     process = sweep.start("model=vanilla")
