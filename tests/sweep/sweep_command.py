@@ -112,7 +112,7 @@ def figures(folders: Sequence[Path]) -> dict[str, Any]:
     return {name: (summary["metrics"], summary["steps"], summary["tokens"]) for name, summary in summaries.items()}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
