@@ -202,6 +202,19 @@ def test_a_signal_saves_and_ends_the_process(
     assert saved.metrics["step"] == left["step"]
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_when_nobody_reads_its_output_any_more(run: Run, tmp_path: Path, cache: Path) -> None:
+    """As with ``| head -1``."""
+    process = subprocess.Popen(command(tmp_path, cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("Run ")
+    process.stdout.close()
+    _, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors.count("Nobody reads the output")) == (0, 1), errors
+    run(outputs="undisturbed")
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), only_run(tmp_path / "outputs"))
+
+
 @pytest.mark.parametrize("state", ["running", "stopped"])
 def test_a_signal_while_the_status_is_written_stops_the_run_in_good_order(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
@@ -482,6 +495,45 @@ def test_a_best_checkpoint_that_is_come_by_again_is_the_same(
     states = [checkpoint.load(only_run(tmp_path / name) / "checkpoints/last") for name in ("undisturbed", "cut")]
     one, other = (state.training.values["loop"] for state in states if state.training is not None)
     assert (one["best_value"], one["num_worse"]) == (other["best_value"], other["num_worse"])
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_best_checkpoint_that_is_lost_in_training_is_told_and_the_next_validation_takes_its_place(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """Here no later validation is as good as the one whose weights are lost."""
+    cut_off(run, monkeypatch, 6)
+    folder = only_run(tmp_path / "outputs")
+    best = folder / "checkpoints/best"
+    assert checkpoint.load(best).metrics["step"] == 5
+    if is_there:
+        damage(best / "model.safetensors")
+    else:
+        shutil.rmtree(best)
+    validate = Session._validate
+    monkeypatch.setattr(Session, "_validate", lambda self: {n: v + 9 for n, v in validate(self).items()})
+    summary = run()
+    assert summary is not None
+    row = min((row for row in metrics(folder) if row["step"] > 6 and "val_bpb" in row), key=lambda row: row["val_bpb"])
+    assert (summary["best_step"], summary["metrics"]["val_bpb"]) == (row["step"], row["val_bpb"])
+    first = next(row for row in metrics(folder) if row["split"] == "validation")
+    lost = rf"`best` is missing or damaged; it had val_bpb {first['val_bpb']:.4f}. The result.*still to come"
+    assert re.search(lost, (folder / "run.log").read_text())
+
+
+def test_a_best_checkpoint_that_is_not_this_runs_is_refused_before_training(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(run, monkeypatch, 6)
+    run("seed=1", outputs="other")
+    folder = only_run(tmp_path / "outputs")
+    strange, own = only_run(tmp_path / "other") / "checkpoints/best", folder / "checkpoints/best"
+    shutil.rmtree(own)
+    shutil.copytree(strange, own)
+    rows = metrics(folder)
+    with pytest.raises(CheckpointError, match=r"saved by another run: .*figures are those of `best`.*delete \S+"):
+        run()
+    assert metrics(folder) == rows
 
 
 @pytest.mark.parametrize("other", ["optimizer.lr=0.002", "seed=1", "model=vanilla", "data.num_train=61"])
