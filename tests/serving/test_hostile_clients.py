@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from nano_llm.serving import connection
+from nano_llm.serving import connection, guard
 from nano_llm.serving.service import Service
 from serving.servers import LIMITS, connected, heard, listening, open_byte_author, request, served
 
@@ -153,6 +153,19 @@ def test_a_stream_that_nobody_reads_is_given_up_and_so_are_its_texts(
 def test_many_idle_connections_keep_nobody_out(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MOST_CONNECTIONS", 40)
     clients = [connected(victim.url) for _ in range(200)]
+    assert victim.post({"max_tokens": 2}) == (200, "")
+    for client in clients:
+        client.close()
+
+
+def test_many_slow_bodies_of_refused_requests_keep_nobody_out(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "DRAIN_SECONDS", 60.0)
+    num_refused = victim.gauge("rejected_total")
+    clients = [connected(victim.url) for _ in range(40)]
+    for client in clients:
+        client.sendall(request("/v1/completions", headers=["Content-Length: 100"]) + b"{")
+    wait_until(lambda: victim.gauge("rejected_total") == num_refused + 40)
+    monkeypatch.setattr(connection, "MOST_CONNECTIONS", 40)
     assert victim.post({"max_tokens": 2}) == (200, "")
     for client in clients:
         client.close()
