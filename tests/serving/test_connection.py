@@ -225,7 +225,7 @@ def test_a_connection_whose_request_is_not_there_as_a_whole_is_ended_for_others(
 def test_a_connection_whose_answer_is_not_read_is_ended_for_others(
     app: App, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_seconds(monkeypatch)
+    set_seconds(monkeypatch, take=2 * LONG)
     app.num_bytes, app.num_parts = 1 << 16, 64
     monkeypatch.setattr(connection, "MOST_CONNECTIONS", 1)
     with connected(url) as client:
