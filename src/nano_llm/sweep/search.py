@@ -80,15 +80,16 @@ def _explained_storage(storage: str | None) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        # Of a commit, Optuna tells the database's own words as the cause only.
+        # Of a commit, Optuna tells the database's own words as the cause only, and SQLAlchemy behind its own.
         told = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        reason = str(told).splitlines()[0].rpartition("Original exception was: ")[2]
         # Another address may hold a password.
         is_file = storage is not None and storage.startswith(SQLITE)
         place = str(storage).removeprefix(SQLITE) if is_file else "the database of hydra.sweeper.storage"
         raise OutputError(
-            f"The search cannot use {place}: {str(told).splitlines()[0]}. Where there is no space or no permission, "
-            "make some: the same command goes on. Where the database is damaged, restore it from a copy or move it "
-            "away: the search begins again then, and what it draws again need not be trained again."
+            f"The search cannot use {place}: {reason}. Where there is no space or no permission, make some: the same "
+            "command goes on. Where the database is damaged, restore it from a copy or move it away: the search begins "
+            "again then, and what it draws again need not be trained again."
         ) from error
 
 
