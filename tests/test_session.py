@@ -16,13 +16,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from nano_llm import checkpoint
+from nano_llm import checkpoint, session
 from nano_llm.config.compose import compose_config
+from nano_llm.data.prepare import PreparedData, prepare
 from nano_llm.errors import CheckpointError, DamagedCheckpointError, DataError, DivergedError, OutputError
 from nano_llm.identity import num_outcomes
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.session import Session, run_session
 from nano_llm.tracking.run_folder import RunFolder
+from nano_llm.tracking.status import read_status
 from nano_llm.training import loop
 from tiny_run import TINY_RUN, Killed, Run, assert_equal_runs, damage, kill_after, metrics, only_run, weights
 
@@ -65,6 +67,30 @@ def test_the_learned_scale_is_part_of_the_training_state_not_of_the_model(run: R
     run(outputs="plain")
     plain = checkpoint.load(only_run(tmp_path / "plain") / "checkpoints/last")
     assert saved.weights.keys() == plain.weights.keys()
+
+
+def test_data_that_change_after_they_have_named_a_run_are_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reviews = tmp_path / "imdb"
+    reviews.mkdir()
+    for split in ("train", "test"):
+        lines = [f"a {'fine' if row % 2 else 'dull'} film of {split} {row},{row % 2}" for row in range(20)]
+        (reviews / f"{split}.csv").write_text("\n".join(["text,label", *lines]))
+
+    def changed_and_prepared(*arguments: Any) -> PreparedData:
+        (reviews / "train.csv").write_text((reviews / "train.csv").read_text() + "\na dull film,0\na fine film,1\n")
+        return prepare(*arguments)
+
+    monkeypatch.setattr(session, "prepare", changed_and_prepared)
+    own = (f"data.path={reviews}", f"paths.cache={tmp_path / 'cache'}", f"paths.outputs={tmp_path / 'outputs'}")
+    where = ("data.cad=null", "data.movies=null", "data.tokenizer.vocab_size=280", "trainer.device=cpu")
+    words = ["data=imdb", "scale=tiny", *where, *own]
+    with pytest.raises(DataError, match=r"data=imdb have changed since the run \w+ was named by them"):
+        run_session(compose_config(words), words, Console(quiet=True))
+    folder = only_run(tmp_path / "outputs")
+    assert read_status(folder).state == "failed"
+    assert not (folder / "data.json").exists()
 
 
 def test_pairs_are_asked_for_where_the_corpus_has_none(run: Run) -> None:

@@ -25,7 +25,14 @@ from nano_llm.config.schema import Config, Suite
 from nano_llm.data.identity import shaping_settings
 from nano_llm.data.prepare import PreparedData, prepare
 from nano_llm.data.template import Template
-from nano_llm.errors import CheckpointError, DamagedCheckpointError, DivergedError, FullDiskError, NanoLLMError
+from nano_llm.errors import (
+    CheckpointError,
+    DamagedCheckpointError,
+    DataError,
+    DivergedError,
+    FullDiskError,
+    NanoLLMError,
+)
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
 from nano_llm.files import explained, explained_writes
@@ -95,7 +102,7 @@ def _follow(located: Located, group: Group) -> None:
     is_finished = group.told(lambda: False)  # what rank 0 says
     if is_finished:
         return
-    data = group.first_here(lambda: _prepare(config, lambda _: None))
+    data = group.first_here(lambda: _prepare(located, lambda _: None))
     try:
         with explained_refusals():
             reason = follow(config, data, machine, group)
@@ -175,7 +182,7 @@ def _train_and_score(
             # Last, for it is what tells to start anew: without it, what is trained from here on is gone on with.
             (path / "summary.json").unlink(missing_ok=True)
         folder.set_status("running", phase="data")
-        data = group.first_here(lambda: _prepare(config, folder.say))
+        data = group.first_here(lambda: _prepare(located, folder.say))
         folder.describe(config, overrides, run_id, data.record, group.place.size)
         session = Session(config, run_id, data, machine, folder, trackers, console, interruption, group)
         with explained_refusals():
@@ -189,9 +196,22 @@ def _train_and_score(
         return interrupted.reason, None
 
 
-def _prepare(config: Config, say: Callable[[str], None]) -> PreparedData:
+def _prepare(located: Located, say: Callable[[str], None]) -> PreparedData:
+    """Return the data that the run was named by.
+
+    Raises:
+        DataError: They are missing or unfit, or others by now.
+    """
+    config = located.config
     cache = Path(config.paths.cache).expanduser()
-    return prepare(config.data, config.protocol, num_outcomes(config), cache, say)
+    data = prepare(config.data, config.protocol, num_outcomes(config), cache, say)
+    if arm_id(config, data.fingerprint) != located.run_id:
+        raise DataError(
+            f"The files of data={config.data.name} have changed since the run {located.run_id} was named by them. "
+            "Where they are being copied or written still, wait for the end; then the same command begins a run of "
+            "the new ones."
+        )
+    return data
 
 
 class Session:
