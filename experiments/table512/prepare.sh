@@ -9,8 +9,11 @@
 #   PYTHON   python3 by default, with nano-llm installed
 set -euo pipefail
 
-usage="usage: experiments/table512/prepare.sh DATA [OVERRIDE...]"
-data=${1:?$usage}
+if (($# == 0)); then
+  echo "usage: experiments/table512/prepare.sh DATA [OVERRIDE...]" >&2
+  exit 2
+fi
+data=$1
 shift
 root=$(realpath "$(dirname "$0")/../..")
 python=${PYTHON:-python3}
