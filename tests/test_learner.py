@@ -66,4 +66,7 @@ def test_a_compiled_run_that_was_killed_has_the_curve_of_a_plain_one(
     plain, compiled = (metrics(only_run(tmp_path / name)) for name in ("plain", "compiled"))
     assert len(plain) == 8 + 4
     for row, other in zip(plain, compiled, strict=True):
-        assert other == pytest.approx(row, rel=1e-4, abs=1e-6)
+        assert other.pop("split") == row.pop("split")
+        assert other == pytest.approx(row, rel=1e-2)  # Muon rounds to bf16: gradients and small divergences differ
+        for name in row.keys() & {"train_ce", "val_ce", "val_bpb"}:
+            assert other[name] == pytest.approx(row[name], rel=1e-4)
