@@ -29,6 +29,7 @@ from nano_llm.sweep.hydra import composer, expand_home, typed
 from nano_llm.sweep.manifest import add_command, add_seconds, held
 from nano_llm.sweep.space import Space, read_space
 from nano_llm.sweep.sweep import FailedCellsError, exit_interrupted, speaker
+from nano_llm.tracking.console import Screen
 
 SQLITE = "sqlite:///"
 
@@ -56,7 +57,7 @@ def search(settings: dict[str, Any], surroundings: dict[str, Any], overrides: Se
     space = read_space(settings["params"], overrides)
     plan = space.demand_valid(composer(master, surroundings["hydra_context"].config_loader))
     wanted = {**settings, "storage": master.hydra.sweeper.storage, "n_trials": _total(settings, space)}
-    console = Console()
+    console = Screen()
     with _explained_storage(wanted["storage"]):
         if plan.settings.dry_run:
             console.print("\n".join(_outlook(wanted, space, len(plan.cells))), highlight=False, markup=False)
