@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,12 @@ def speak(group: Group, folder: Path) -> dict[str, object]:
     return heard
 
 
+def die() -> None:
+    """Be killed by ``kill -9``, having told when."""
+    print(f"killed at {time.time()}", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def killed(rank: str, step: str, *overrides: str) -> int:
     """Run the command, but kill a process by ``kill -9`` in a step."""
     real, count = loop.train_step, 0
@@ -97,7 +104,7 @@ def killed(rank: str, step: str, *overrides: str) -> int:
         nonlocal count
         count += 1
         if (RANK, count) == (int(rank), int(step)):
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         return real(*arguments)  # type: ignore[arg-type]
 
     loop.train_step = take  # type: ignore[assignment]
@@ -121,7 +128,7 @@ def stuck() -> int:
     with joined(Place.of(os.environ), tell) as group:
         group.told(lambda: None)
         if RANK:
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         threading.Event().wait()
     return 0
 
@@ -136,7 +143,7 @@ def stuck_in_a_step(*overrides: str) -> int:
         count += 1
         if count == 4:
             if RANK:
-                os.kill(os.getpid(), signal.SIGKILL)
+                die()
             threading.Event().wait()
         return real(*arguments)  # type: ignore[arg-type]
 

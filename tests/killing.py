@@ -83,11 +83,11 @@ def await_moment(process: "subprocess.Popen[bytes]", place: Path, stage: Stage, 
         return
 
 
-def kill_group(process: "subprocess.Popen[bytes]") -> None:
-    """End a command and its group at once, if it has not ended yet."""
+def kill_group(process: "subprocess.Popen[bytes]") -> bool:
+    """End a command and its group at once; tell whether it was still there to be killed."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process.wait() == -signal.SIGKILL
 
 
 def moments(rng: random.Random, spans: dict[str, float], num: int) -> list[tuple[str, float]]:

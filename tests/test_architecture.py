@@ -117,7 +117,6 @@ def test_shipped_code_needs_torch_and_transformers_alone() -> None:
 
 UNTESTED_ALONE = {
     "errors.py": "names only",
-    "learner.py": "in test_session and training/test_group",
     "bench/gpt2.py": "in bench/test_train and bench/test_decode",
     "bench/preparing.py": "in bench/test_data",
     "cli/extras.py": "in cli/test_serve and cli/test_bench",

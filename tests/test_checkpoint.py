@@ -350,6 +350,50 @@ def test_a_kill_between_the_two_renames_leaves_the_old_checkpoint_in_reach(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
+@pytest.mark.parametrize(
+    ("call", "name"), [*(("sha256", name) for name in FILES), ("load_file", FILES[0]), ("load_file", FILES[-1])]
+)
+@pytest.mark.parametrize("spare", [None, "previous"])
+def test_a_save_while_a_checkpoint_is_read_gives_the_new_one_whole(
+    call: str, name: str, spare: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, kept = tmp_path / "last", None if spare is None else tmp_path / spare
+    save(folder, seed=1)
+    intact = getattr(checkpoint, call)
+    saved: list[torch.nn.Module] = []
+
+    def read_and_then_saved(path: Path) -> Any:
+        content = intact(path)
+        if path.name == name and not saved:
+            monkeypatch.setattr(checkpoint, call, intact)
+            saved.append(save(folder, seed=2, spare=kept))
+        return content
+
+    monkeypatch.setattr(checkpoint, call, read_and_then_saved)
+    loaded = checkpoint.load(folder)
+    (new,) = saved
+    assert loaded.metrics == {"step": 2}
+    assert loaded.training is not None
+    assert loaded.training.values == {"step": 2}
+    assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in new.state_dict().items())
+
+
+def test_an_old_one_that_is_removed_while_it_is_read_gives_way_to_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "best", seed=1)
+    (tmp_path / "best").rename(retired(tmp_path / "best"))  # where it lies for the blink of an exchange
+    intact = checkpoint.from_plain
+
+    def read_and_then_saved(plain: Any) -> Config:
+        monkeypatch.setattr(checkpoint, "from_plain", intact)
+        save(tmp_path / "best", seed=2)
+        return intact(plain)
+
+    monkeypatch.setattr(checkpoint, "from_plain", read_and_then_saved)
+    assert checkpoint.load(tmp_path / "best").metrics == {"step": 2}
+
+
 # -------------------------------------------------------------------------------------------- anything
 
 

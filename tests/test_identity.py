@@ -4,10 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from nano_llm.config.compose import compose_config
 from nano_llm.errors import DataError
 from nano_llm.identity import Located, finished_summary, identify, num_outcomes, starts_anew
+from nano_llm.tracking.run_folder import RunFolder
 from tiny_run import TINY_RUN, Run, metrics, only_run
 
 
@@ -74,6 +76,23 @@ def test_a_run_is_finished_under_its_own_name_and_with_its_best_checkpoint_only(
     shutil.rmtree(folder / "checkpoints/best")
     assert finished_summary(summary["id"], folder) is None
     assert starts_anew(folder)
+
+
+def test_a_run_that_has_lost_its_best_checkpoint_begins_again_once_also_after_a_failed_attempt(
+    run: Run, tmp_path: Path
+) -> None:
+    first = run()
+    folder = only_run(tmp_path / "outputs")
+    shutil.rmtree(folder / "checkpoints/best")
+    with RunFolder(folder, Console(quiet=True)) as attempt:
+        attempt.fail("killed by SIGKILL", details="killed by SIGKILL")
+    assert starts_anew(folder)
+    run("trainer.session_minutes=1e-9")
+    assert not starts_anew(folder)
+    again = run()
+    assert first is not None
+    assert again is not None
+    assert again["metrics"] == first["metrics"]
 
 
 def test_a_run_that_was_stopped_goes_on(run: Run, tmp_path: Path) -> None:

@@ -16,13 +16,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from nano_llm import checkpoint
+from nano_llm import checkpoint, session
 from nano_llm.config.compose import compose_config
+from nano_llm.data.prepare import PreparedData, prepare
 from nano_llm.errors import CheckpointError, DamagedCheckpointError, DataError, DivergedError, OutputError
 from nano_llm.identity import num_outcomes
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.session import Session, run_session
 from nano_llm.tracking.run_folder import RunFolder
+from nano_llm.tracking.status import read_status
 from nano_llm.training import loop
 from tiny_run import TINY_RUN, Killed, Run, assert_equal_runs, damage, kill_after, metrics, only_run, weights
 
@@ -65,6 +67,30 @@ def test_the_learned_scale_is_part_of_the_training_state_not_of_the_model(run: R
     run(outputs="plain")
     plain = checkpoint.load(only_run(tmp_path / "plain") / "checkpoints/last")
     assert saved.weights.keys() == plain.weights.keys()
+
+
+def test_data_that_change_after_they_have_named_a_run_are_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reviews = tmp_path / "imdb"
+    reviews.mkdir()
+    for split in ("train", "test"):
+        lines = [f"a {'fine' if row % 2 else 'dull'} film of {split} {row},{row % 2}" for row in range(20)]
+        (reviews / f"{split}.csv").write_text("\n".join(["text,label", *lines]))
+
+    def changed_and_prepared(*arguments: Any) -> PreparedData:
+        (reviews / "train.csv").write_text((reviews / "train.csv").read_text() + "\na dull film,0\na fine film,1\n")
+        return prepare(*arguments)
+
+    monkeypatch.setattr(session, "prepare", changed_and_prepared)
+    own = (f"data.path={reviews}", f"paths.cache={tmp_path / 'cache'}", f"paths.outputs={tmp_path / 'outputs'}")
+    where = ("data.cad=null", "data.movies=null", "data.tokenizer.vocab_size=280", "trainer.device=cpu")
+    words = ["data=imdb", "scale=tiny", *where, *own]
+    with pytest.raises(DataError, match=r"data=imdb have changed since the run \w+ was named by them"):
+        run_session(compose_config(words), words, Console(quiet=True))
+    folder = only_run(tmp_path / "outputs")
+    assert read_status(folder).state == "failed"
+    assert not (folder / "data.json").exists()
 
 
 def test_pairs_are_asked_for_where_the_corpus_has_none(run: Run) -> None:
@@ -200,6 +226,19 @@ def test_a_signal_saves_and_ends_the_process(
     assert (left["state"], left["reason"]) == ("stopped", number.name)
     saved = checkpoint.load(folder / "checkpoints/last")
     assert saved.metrics["step"] == left["step"]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_when_nobody_reads_its_output_any_more(run: Run, tmp_path: Path, cache: Path) -> None:
+    """As with ``| head -1``."""
+    process = subprocess.Popen(command(tmp_path, cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("Run ")
+    process.stdout.close()
+    _, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors.count("Nobody reads the output")) == (0, 1), errors
+    run(outputs="undisturbed")
+    assert_equal_runs(only_run(tmp_path / "undisturbed"), only_run(tmp_path / "outputs"))
 
 
 @pytest.mark.parametrize("state", ["running", "stopped"])
@@ -482,6 +521,45 @@ def test_a_best_checkpoint_that_is_come_by_again_is_the_same(
     states = [checkpoint.load(only_run(tmp_path / name) / "checkpoints/last") for name in ("undisturbed", "cut")]
     one, other = (state.training.values["loop"] for state in states if state.training is not None)
     assert (one["best_value"], one["num_worse"]) == (other["best_value"], other["num_worse"])
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_best_checkpoint_that_is_lost_in_training_is_told_and_the_next_validation_takes_its_place(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """Here no later validation is as good as the one whose weights are lost."""
+    cut_off(run, monkeypatch, 6)
+    folder = only_run(tmp_path / "outputs")
+    best = folder / "checkpoints/best"
+    assert checkpoint.load(best).metrics["step"] == 5
+    if is_there:
+        damage(best / "model.safetensors")
+    else:
+        shutil.rmtree(best)
+    validate = Session._validate
+    monkeypatch.setattr(Session, "_validate", lambda self: {n: v + 9 for n, v in validate(self).items()})
+    summary = run()
+    assert summary is not None
+    row = min((row for row in metrics(folder) if row["step"] > 6 and "val_bpb" in row), key=lambda row: row["val_bpb"])
+    assert (summary["best_step"], summary["metrics"]["val_bpb"]) == (row["step"], row["val_bpb"])
+    first = next(row for row in metrics(folder) if row["split"] == "validation")
+    lost = rf"`best` is missing or damaged; it had val_bpb {first['val_bpb']:.4f}. The result.*still to come"
+    assert re.search(lost, (folder / "run.log").read_text())
+
+
+def test_a_best_checkpoint_that_is_not_this_runs_is_refused_before_training(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(run, monkeypatch, 6)
+    run("seed=1", outputs="other")
+    folder = only_run(tmp_path / "outputs")
+    strange, own = only_run(tmp_path / "other") / "checkpoints/best", folder / "checkpoints/best"
+    shutil.rmtree(own)
+    shutil.copytree(strange, own)
+    rows = metrics(folder)
+    with pytest.raises(CheckpointError, match=r"saved by another run: .*figures are those of `best`.*delete \S+"):
+        run()
+    assert metrics(folder) == rows
 
 
 @pytest.mark.parametrize("other", ["optimizer.lr=0.002", "seed=1", "model=vanilla", "data.num_train=61"])

@@ -22,7 +22,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -55,6 +55,8 @@ FORMAT = 1
 BEST, LAST, PREVIOUS = "best", "last", "previous"
 _REQUIRED = frozenset({"model.safetensors", "config.json", "tokenizer.json", "metrics.json"})
 _OF_TRAINING = frozenset({"training.json", "training.safetensors"})
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,14 @@ def save(
 
 
 def load(folder: Path) -> Checkpoint:
-    """Read a checkpoint and verify it.
+    """Read a checkpoint and verify it, also while its run saves another one in its place.
 
     Raises:
         CheckpointError: The folder is no checkpoint, cannot be read, or has a format unknown to this version.
         DamagedCheckpointError: It is not as it was written.
     """
     try:
-        return _read(present(folder))
+        return _of_one_save(folder, _read)
     except DamagedCheckpointError as error:
         raise DamagedCheckpointError(f"{error} {_remedy(folder)}") from error
 
@@ -179,9 +181,7 @@ def load_newest(checkpoints: Path, say: Callable[[str], None]) -> Checkpoint | N
 def metrics_if_whole(folder: Path) -> dict[str, Any] | None:
     """Return step and figures of a checkpoint; None for one that is missing or not as it was written."""
     try:
-        whole = present(folder)
-        _verify(whole)
-        return _load_json(whole / "metrics.json")
+        return _of_one_save(folder, _verified_metrics)
     except CheckpointError:
         return None
 
@@ -239,8 +239,39 @@ def _is_folder(path: Path) -> bool:
         raise _unreadable(path, error) from error
 
 
+def _of_one_save(folder: Path, read: Callable[[Path], T]) -> T:
+    """Read a checkpoint, and again for as long as another one has come to its place meanwhile.
+
+    Else files of both would be held against each other, or taken for one checkpoint. They are not read into memory to
+    be hashed there: weights are mapped, so that a large model is held once.
+    """
+    while True:
+        before = _manifest_bytes(folder)
+        try:
+            found = read(present(folder))
+        except CheckpointError:
+            if _manifest_bytes(folder) == before:
+                raise
+        else:
+            if _manifest_bytes(folder) == before:
+                return found
+
+
+def _manifest_bytes(folder: Path) -> bytes | None:
+    """Return what tells one save from another; None where it cannot be read, which reading the whole explains."""
+    try:
+        return (present(folder) / "manifest.json").read_bytes()
+    except (OSError, CheckpointError):
+        return None
+
+
 def _read(folder: Path) -> Checkpoint:
     return _contents(folder, _verify(folder))
+
+
+def _verified_metrics(folder: Path) -> dict[str, Any]:
+    _verify(folder)
+    return _load_json(folder / "metrics.json")
 
 
 def _contents(folder: Path, names: set[str]) -> Checkpoint:
@@ -255,6 +286,8 @@ def _contents(folder: Path, names: set[str]) -> Checkpoint:
         problems = list(weight_problems(weights, config, tokenizer.vocab_size))
     except (ConfigError, DataError, UnicodeDecodeError) as error:
         raise CheckpointError(f"The configuration in {folder} does not fit this version. {error}") from error
+    except OSError as error:
+        raise _unreadable(folder / "tokenizer.json", error) from error
     if problems:
         raise CheckpointError(
             f"The weights in {folder} contradict its configuration or its tokenizer: {listed(problems)}. Restore it "

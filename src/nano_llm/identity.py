@@ -63,5 +63,9 @@ def finished_summary(run_id: str, path: Path) -> Summary | None:
 
 
 def starts_anew(path: Path) -> bool:
-    """Tell whether a run was finished and has lost its best checkpoint since: its `last` one is of no use either."""
-    return read_status(path).state == "finished" and not checkpoint.exists(path / "checkpoints" / BEST)
+    """Tell whether a run was finished and has lost its best checkpoint since: its `last` one is of no use either.
+
+    Its summary tells so too: an attempt that ends before the run begins again leaves another status.
+    """
+    was_finished = read_status(path).state == "finished" or (path / "summary.json").exists()
+    return was_finished and not checkpoint.exists(path / "checkpoints" / BEST)

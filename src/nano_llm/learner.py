@@ -47,7 +47,9 @@ class Learner:
         self.model = build_model(config, data.tokenizer.vocab_size).to(machine.device)
         self.objective = Objective(config.model, config.protocol.loss_average).to(machine.device)
         if config.trainer.compile:
-            self.model.compile()
+            # A graph for full batches and one for an epoch's last batch: else that one makes a graph of any size, which
+            # all later batches would run through.
+            self.model.compile(dynamic=False)
         self.training = Training(
             config,
             self.model,

@@ -95,13 +95,12 @@ def _carry_out(composed: DictConfig, place: Place) -> None:
     if command.sweep.rows or command.sweep.seeds > 1 or command.sweep.dry_run:
         raise ConfigError("This command describes a sweep (sweep.rows, sweep.seeds or sweep.dry_run is set): add -m.")
     # Imported here, so that --help, --cfg and completion never wait for torch.
-    from rich.console import Console
-
     from nano_llm.session import run_session
+    from nano_llm.tracking.console import Screen
     from nano_llm.training.group import joined
 
     with joined(place, tell) as group:
-        run_session(command.run(), list(HydraConfig.get().overrides.task), Console(), group)
+        run_session(command.run(), list(HydraConfig.get().overrides.task), Screen(), group)
 
 
 def _refusal(error: Exception) -> ConfigError:

@@ -9,6 +9,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -24,7 +25,14 @@ from nano_llm.config.schema import Config, Suite
 from nano_llm.data.identity import shaping_settings
 from nano_llm.data.prepare import PreparedData, prepare
 from nano_llm.data.template import Template
-from nano_llm.errors import CheckpointError, DivergedError, FullDiskError, NanoLLMError
+from nano_llm.errors import (
+    CheckpointError,
+    DamagedCheckpointError,
+    DataError,
+    DivergedError,
+    FullDiskError,
+    NanoLLMError,
+)
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
 from nano_llm.files import explained, explained_writes
@@ -49,7 +57,14 @@ COVERING = "validation_covering"
 """The windows that score every byte of the validation reviews, where ``validation`` has the reference's."""
 
 
-def run_session(config: Config, overrides: Sequence[str], console: Console, group: Group = ALONE) -> Summary | None:
+def run_session(
+    config: Config,
+    overrides: Sequence[str],
+    console: Console,
+    group: Group = ALONE,
+    *,
+    heeds_second: bool = True,
+) -> Summary | None:
     """Train a run to its end, or go on where it was left, or report that it is done.
 
     Args:
@@ -57,6 +72,8 @@ def run_session(config: Config, overrides: Sequence[str], console: Console, grou
         overrides: As typed, to be kept in its folder.
         console: Shows how it goes.
         group: The processes that train the model, this one among them.
+        heeds_second: Whether a second signal ends a run that trains on the spot, without a save; never with several
+            processes.
 
     Returns:
         The run's summary, as in its summary.json; None when it stopped at ``trainer.session_minutes``, and on all
@@ -72,7 +89,7 @@ def run_session(config: Config, overrides: Sequence[str], console: Console, grou
     if group.place.rank:
         _follow(located, group)
         return None
-    return _lead(located, overrides, console, group)
+    return _lead(located, overrides, console, group, heeds_second and group.place.size == 1)
 
 
 def _follow(located: Located, group: Group) -> None:
@@ -85,7 +102,7 @@ def _follow(located: Located, group: Group) -> None:
     is_finished = group.told(lambda: False)  # what rank 0 says
     if is_finished:
         return
-    data = group.first_here(lambda: _prepare(config, lambda _: None))
+    data = group.first_here(lambda: _prepare(located, lambda _: None))
     try:
         with explained_refusals():
             reason = follow(config, data, machine, group)
@@ -94,14 +111,16 @@ def _follow(located: Located, group: Group) -> None:
     _exit_after_signal(reason)
 
 
-def _lead(located: Located, overrides: Sequence[str], console: Console, group: Group) -> Summary | None:
+def _lead(
+    located: Located, overrides: Sequence[str], console: Console, group: Group, heeds_second: bool
+) -> Summary | None:
     """Carry a run out, alone or for all processes of a group."""
     _, _, run_id, path = located
     with (
         RunFolder(path, console) as folder,
         # They end last: whether an upload comes through changes nothing of what has become of the run.
         Trackers(folder) as trackers,
-        Interruption(heeds_second=group.place.size == 1) as interruption,
+        Interruption(heeds_second=heeds_second) as interruption,
         group.last_words(lambda error: folder.fail(str(error), details=str(error))),
     ):
         summary = finished_summary(run_id, path)
@@ -160,8 +179,10 @@ def _train_and_score(
         if starts_anew(path):
             folder.say("This run was finished, but its best checkpoint is gone: it starts anew.")
             shutil.rmtree(path / "checkpoints", ignore_errors=True)
+            # Last, for it is what tells to start anew: without it, what is trained from here on is gone on with.
+            (path / "summary.json").unlink(missing_ok=True)
         folder.set_status("running", phase="data")
-        data = group.first_here(lambda: _prepare(config, folder.say))
+        data = group.first_here(lambda: _prepare(located, folder.say))
         folder.describe(config, overrides, run_id, data.record, group.place.size)
         session = Session(config, run_id, data, machine, folder, trackers, console, interruption, group)
         with explained_refusals():
@@ -175,9 +196,22 @@ def _train_and_score(
         return interrupted.reason, None
 
 
-def _prepare(config: Config, say: Callable[[str], None]) -> PreparedData:
+def _prepare(located: Located, say: Callable[[str], None]) -> PreparedData:
+    """Return the data that the run was named by.
+
+    Raises:
+        DataError: They are missing or unfit, or others by now.
+    """
+    config = located.config
     cache = Path(config.paths.cache).expanduser()
-    return prepare(config.data, config.protocol, num_outcomes(config), cache, say)
+    data = prepare(config.data, config.protocol, num_outcomes(config), cache, say)
+    if arm_id(config, data.fingerprint) != located.run_id:
+        raise DataError(
+            f"The files of data={config.data.name} have changed since the run {located.run_id} was named by them. "
+            "Where they are being copied or written still, wait for the end; then the same command begins a run of "
+            "the new ones."
+        )
+    return data
 
 
 class Session:
@@ -333,6 +367,8 @@ class Session:
         try:
             if loaded is not None:
                 self._demand_own(loaded)
+                if best_step is None:
+                    loaded = self._without_best(loaded)
             self._learner.take_up(loaded, best_step)
         except CheckpointError as error:
             raise CheckpointError(
@@ -354,8 +390,34 @@ class Session:
             )
 
     def _best_step(self) -> int | None:
-        step = (checkpoint.metrics_if_whole(self._checkpoints / BEST) or {}).get("step")
-        return step if type(step) is int else None
+        """Return the step of the best checkpoint; None where it is missing or damaged.
+
+        Raises:
+            CheckpointError: It is sound, but none that this run can end with: it is told now, not after training.
+        """
+        try:
+            best, _ = self._load_best()
+        except DamagedCheckpointError:
+            return None
+        step: int = best.metrics["step"]
+        return step
+
+    def _without_best(self, loaded: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
+        """Return what the run goes on from with the next validation as its best one, and say so if that is a loss.
+
+        Where training was over already none is taken, and the run cannot end without its best checkpoint.
+        """
+        assert loaded.training is not None, "load_newest demands it"
+        state = State.from_json(loaded.training.values.get("loop"))
+        if state.best_value is None:
+            return loaded
+        self._folder.say(
+            f"The checkpoint `{BEST}` is missing or damaged; it had {self._config.protocol.selection.name} "
+            f"{state.best_value:.4f}. The result of this run will be the best of the validations still to come."
+        )
+        state.best_value = None
+        training = TrainingState({**loaded.training.values, "loop": state.to_json()}, loaded.training.tensors)
+        return replace(loaded, training=training)
 
     def _demand_own(self, found: checkpoint.Checkpoint) -> None:
         """Make sure that a checkpoint in this run's folder was saved by this run.

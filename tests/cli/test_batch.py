@@ -2,6 +2,10 @@
 
 import json
 import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +180,28 @@ def test_a_file_that_holds_no_answers_stays_as_it_is(two_heads: Path, requests: 
     is_ours = mine == '{"line'
     assert answer(two_heads, requests) == (0 if is_ours else 2)
     assert (file.read_text(encoding="utf-8") == mine) is not is_ours
+
+
+def test_two_commands_do_not_write_answers_into_one_file(
+    capsys: pytest.CaptureFixture[str], two_heads: Path, requests: Path
+) -> None:
+    lines = [{"outcome": "both", "num": 2, "tokens": 60, "seed": seed} for seed in range(160)]
+    requests.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    file = requests.with_name("answers.jsonl")
+    command = [sys.executable, "-m", "nano_llm.cli.main", "generate", str(two_heads), "--device", "cpu"]
+    with subprocess.Popen([*command, "--requests", str(requests), "--out", str(file)]) as first:
+        while not (file.exists() and file.stat().st_size):
+            assert first.poll() is None, "it ended before it answered anything"
+            time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)
+        before = file.read_bytes()
+        status = answer(two_heads, requests)
+        after = file.read_bytes()
+        first.kill()
+    assert status == 1
+    assert f"Another command is writing the answers in {file}." in capsys.readouterr().err
+    assert after == before
+    assert len(before.splitlines()) < len(lines), "the first had nothing left to do"
 
 
 def test_an_id_of_half_a_character_is_handed_through(two_heads: Path, tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
+import nano_llm.data.prepare as module
 from nano_llm.config.schema import Conditioning, ImdbConfig, ProtocolConfig, ScmConfig, ScmTopic, TokenizerKind
+from nano_llm.data.build import fill_folder
 from nano_llm.data.imdb import read_imdb
 from nano_llm.data.prepare import PreparedData, fingerprint, prepare
 from nano_llm.data.scm import sample_pairs
@@ -308,6 +311,34 @@ def test_a_prepared_folder_that_is_missing_or_damaged_is_refused_not_rebuilt(
     (folder / "manifest.json").write_text('{"files": {}}')
     with pytest.raises(DataError, match="not written by"):
         prepare(replace(config, prepared=str(folder)), fair, 2, tmp_path / "cache", silent)
+
+
+@pytest.mark.parametrize("name", ["train", "test", "movies"])
+def test_files_that_change_after_they_have_named_the_data_leave_no_trace(
+    name: str, config: ImdbConfig, fair: ProtocolConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert config.path is not None
+    movies = tmp_path / "movies"
+    movies.mkdir()
+    for split, num in (("train", 40), ("test", 30)):
+        (movies / f"{split}.txt").write_text("".join(f"tt{split}{row}\n" for row in range(num)))
+    known, cache = replace(config, movies=str(movies)), tmp_path / "cache"
+
+    def changed_and_filled(*arguments: Any) -> dict[str, Any]:
+        monkeypatch.setattr(module, "fill_folder", fill_folder)
+        if name == "movies":
+            (movies / "train.txt").write_text("".join(f"tt{row // 2}\n" for row in range(40)))
+        else:
+            (file,) = Path(str(config.path)).rglob(f"{name}-*.parquet")
+            table = pyarrow.parquet.read_table(file)
+            pyarrow.parquet.write_table(table.take([*reversed(range(len(table)))]), file)
+        return fill_folder(*arguments)
+
+    monkeypatch.setattr(module, "fill_folder", changed_and_filled)
+    with pytest.raises(DataError, match=rf"data=imdb \({name}\) changed while they were read; nothing was kept"):
+        prepare(known, fair, 2, cache, silent)
+    assert list(cache.iterdir()) == []
+    assert prepare(known, fair, 2, cache, silent).fingerprint == fingerprint(known, fair, 2)
 
 
 def test_settings_that_do_not_suit_leave_no_trace(

@@ -5,6 +5,7 @@ import inspect
 import logging
 import resource
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -203,6 +204,37 @@ def test_a_connection_with_a_request_is_not_ended_for_others(
             assert heard(late) == b""
         app.may_answer.set()
         assert client.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_connection_whose_request_is_not_there_as_a_whole_is_ended_for_others(
+    app: App, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_seconds(monkeypatch)
+    app.may_answer.clear()
+    with connected(url) as client:
+        client.sendall(request("/", headers=["Content-Length: 1000"]) + b"x")
+        assert app.has_begun.wait(LONG)
+        monkeypatch.setattr(connection, "MOST_CONNECTIONS", 1)
+        with connected(url) as late:
+            late.sendall(GET)
+            assert heard(client) == b""
+            app.may_answer.set()
+            assert late.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_connection_whose_answer_is_not_read_is_ended_for_others(
+    app: App, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_seconds(monkeypatch, take=2 * LONG)
+    app.num_bytes, app.num_parts = 1 << 16, 64
+    monkeypatch.setattr(connection, "MOST_CONNECTIONS", 1)
+    with connected(url) as client:
+        client.sendall(GET)
+        assert app.has_begun.wait(LONG)
+        deadline = time.monotonic() + LONG
+        while not is_answered(url):  # until its answer is more than the system takes
+            assert time.monotonic() < deadline
+        assert len(heard(client)) < app.num_bytes * app.num_parts
 
 
 @pytest.mark.parametrize(

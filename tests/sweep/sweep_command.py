@@ -30,6 +30,19 @@ if "nano_llm.sweep.child" in sys.orig_argv:
         time.sleep(600)
     elif fault == "sleep":
         time.sleep(600)
+    elif fault == "echo":
+        import nano_llm.training.loop
+
+        take_step, taken = nano_llm.training.loop.train_step, []
+
+        def hear_twice(*given):
+            taken.append(take_step(*given))
+            if len(taken) == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return taken[-1]
+
+        nano_llm.training.loop.train_step = hear_twice
     elif fault in ("raise", "leave", "stuck"):
         import nano_llm.interruption
         import nano_llm.session
@@ -66,7 +79,7 @@ class SweepCommand:
         self.set_faults({})
 
     def set_faults(self, faults: dict[str, str]) -> None:
-        """Choose what happens to cells, by name of the run's folder: exit, kill, hang, sleep, raise, leave, stuck."""
+        """Choose what happens to cells, by name of the run's folder, from what `FAULTS` knows: such as exit or hang."""
         self._faults.write_text(json.dumps(faults))
 
     def start(self, *overrides: str) -> "subprocess.Popen[str]":
@@ -99,7 +112,7 @@ def figures(folders: Sequence[Path]) -> dict[str, Any]:
     return {name: (summary["metrics"], summary["steps"], summary["tokens"]) for name, summary in summaries.items()}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

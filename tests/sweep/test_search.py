@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sweep_command import SweepCommand, is_stuck, kill_hard, processes_below, wait_until
 
+from full_disk import small_disk
 from nano_llm.config.compose import compose_config
 from nano_llm.config.plugins import missing_extra
 from nano_llm.errors import ConfigError
@@ -100,6 +101,42 @@ def test_an_invalid_point_is_a_failed_trial_and_a_home_is_one(sweep: SweepComman
     assert "model.dropout=1.5: must be" in done.stdout
     assert "1 of 2 trials of the search have no result" in done.stderr
     assert (sweep.study / "report/table.md").exists()
+
+
+@pytest.mark.slow
+def test_a_damaged_database_is_told_and_left_as_it_is(sweep: SweepCommand) -> None:
+    database = sweep.study / "search.db"
+    sweep.study.mkdir(parents=True)
+    with sqlite3.connect(database) as connection:
+        connection.execute("create table notes (line text)")
+    connection.close()
+    content = database.read_bytes()
+    database.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    damaged = database.read_bytes()
+    for words in (["sweep.dry_run=true"], []):
+        done = sweep.run(*SPACE, "hydra.sweeper.n_trials=1", *words)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"Error: The search cannot use {database}: ")
+        assert "file is not a database" in line
+        assert "move it away" in line
+        assert database.read_bytes() == damaged
+
+
+@pytest.mark.slow
+def test_a_search_on_a_full_disk_says_so_and_goes_on_once_there_is_space(tmp_path: Path, cache: Path) -> None:
+    with small_disk(tmp_path / "disk", 96) as disk:  # too small for Optuna's tables
+        sweep = SweepCommand(tmp_path, cache)
+        sweep.outputs = disk.path / "outputs"
+        sweep.study = sweep.outputs / "study"
+        done = sweep.run(*SPACE, "hydra.sweeper.n_trials=1")
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"Error: The search cannot use {sweep.study}/search.db: ")
+        assert "database or disk is full" in line
+        disk.resize(1 << 16)
+        assert sweep.run(*SPACE, "hydra.sweeper.n_trials=1").returncode == 0
+        assert [state for _, state, _ in trials(sweep)] == ["COMPLETE"]
 
 
 def test_another_launcher_is_refused(sweep: SweepCommand) -> None:

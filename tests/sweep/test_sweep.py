@@ -16,12 +16,13 @@ import pytest
 from rich.console import Console
 from sweep_command import SweepCommand, figures, is_stuck, kill_hard, processes_below, wait_until
 
+from nano_llm import checkpoint
 from nano_llm.config.compose import compose_config
 from nano_llm.session import run_session
 from nano_llm.sweep.cell import Cell
 from nano_llm.sweep.process import CellProcess
 from nano_llm.tracking.run_folder import RunFolder
-from tiny_run import TINY_RUN
+from tiny_run import TINY_RUN, Run
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +124,31 @@ def test_a_cell_ended_by_somebody_else_has_no_result(sweep: SweepCommand) -> Non
     assert "seed 0: stopped (SIGTERM)" in errors
 
 
+def test_a_cell_that_hears_the_same_signal_twice_saves_all_the_same(sweep: SweepCommand) -> None:
+    """As where a machine goes down: every process is asked to stop, and the sweep asks its cells once more."""
+    sweep.set_faults({"seed-0": "echo"})
+    done = sweep.run("model=vanilla")
+    assert done.returncode == 1
+    assert "seed 0: stopped (SIGTERM)" in done.stderr
+    (folder,) = sweep.folders()
+    assert sweep.statuses()["seed-0"]["step"] == 7
+    assert checkpoint.load(folder / "checkpoints/last").metrics["step"] == 7
+
+
+def test_a_sweep_goes_on_when_nobody_reads_its_output_any_more(sweep: SweepCommand) -> None:
+    """As with ``| head -1``."""
+    process = sweep.start("model=vanilla", "seed=0,1")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    _, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors.count("Nobody reads the output")) == (0, 1), errors
+    assert {name: status["state"] for name, status in sweep.statuses().items()} == {
+        "seed-0": "finished",
+        "seed-1": "finished",
+    }
+
+
 def test_a_signal_while_the_sweep_waits_for_an_orphan_ends_it_with_a_table(sweep: SweepCommand) -> None:
     assert sweep.run("model=vanilla", "trainer.session_minutes=0.000001").returncode == 0
     (folder,) = sweep.folders()
@@ -152,6 +178,17 @@ def test_a_second_signal_kills_and_the_table_knows_it(sweep: SweepCommand) -> No
     assert "its process vanished" in output
     assert "| running" not in output
     assert not processes_below(sweep.study)
+
+
+def test_a_cell_whose_sweep_was_killed_saves_and_ends_by_itself(sweep: SweepCommand) -> None:
+    process = sweep.start("model=vanilla", "trainer.max_steps=4000", "trainer.log_every=1")
+    wait_until(lambda: any(path.stat().st_size > 2000 for path in sweep.study.glob("*/seed-0/metrics.jsonl")))
+    kill_hard(process)
+    wait_until(lambda: not processes_below(sweep.study))
+    status = sweep.statuses()["seed-0"]
+    assert (status["state"], status["reason"]) == ("stopped", "SIGTERM")
+    (folder,) = sweep.folders()
+    assert checkpoint.load(folder / "checkpoints/last").metrics["step"] == status["step"] > 0
 
 
 def test_a_stuck_cell_does_not_outlive_its_killed_sweep(sweep: SweepCommand) -> None:
@@ -247,6 +284,18 @@ def test_a_finished_cell_without_its_best_checkpoint_is_computed_anew(sweep: Swe
     assert again.returncode == 0, again.stderr
     assert "0 reused, 0 resumed, 1 computed" in again.stdout
     assert (folder / "checkpoints/best/manifest.json").exists()
+
+
+def test_a_finished_cell_without_its_best_checkpoint_is_computed_anew_also_after_a_sweep_that_did_not_come_to_it(
+    sweep: SweepCommand, run: Run
+) -> None:
+    run("study=study", "model=vanilla", "seed=1")
+    (folder,) = sweep.folders()
+    shutil.rmtree(folder / "checkpoints/best")
+    sweep.set_faults({"seed-0": "exit"})
+    cut_short = sweep.run("model=vanilla", "seed=0,1", "sweep.fail_fast=true")
+    assert "seed 1: its summary or its best checkpoint is missing" in cut_short.stderr
+    assert "0 reused, 0 resumed, 1 computed" in sweep.run("model=vanilla", "seed=1", "sweep.dry_run=true").stdout
 
 
 def test_cells_are_frozen_before_the_first_one_starts(sweep: SweepCommand, tmp_path: Path) -> None:

@@ -70,12 +70,12 @@ def test_a_checkpoint_cut_at_any_byte_is_found(saved: Path, name: str) -> None:
 
 
 def test_a_run_on_a_disk_that_is_full_from_any_write_on(run: Run, tmp_path: Path) -> None:
-    check_run_at_writes(run, tmp_path, num=10 * FACTOR)
+    print(check_run_at_writes(run, tmp_path, num=10 * FACTOR))
 
 
 def test_a_run_on_small_disks(run: Run, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1 << 16) as disk:
-        check_run_on_small_disks(run, disk, num=5 * FACTOR)
+        print(check_run_on_small_disks(run, disk, num=5 * FACTOR))
 
 
 def test_commands_on_a_disk_that_is_full_from_any_write_on(
@@ -96,7 +96,9 @@ def test_commands_on_a_disk_that_is_full_from_any_write_on(
         def command(folder: Path, words: tuple[str, ...] = (name, str(of), *options)) -> int:
             return main([*words, str(folder / "written")])
 
-        check_command_at_writes(command, tmp_path / name, 5 * FACTOR, capsys)
+        tried = check_command_at_writes(command, tmp_path / name, 5 * FACTOR, capsys)
+        with capsys.disabled():
+            print(tried)
 
 
 def test_a_sweep_on_small_disks(tmp_path: Path, cache: Path) -> None:
@@ -113,7 +115,8 @@ def test_a_sweep_on_small_disks(tmp_path: Path, cache: Path) -> None:
     with small_disk(tmp_path / "disk", 1 << 16) as disk:
         assert sweep(disk.path / "undisturbed").returncode == 0
         needed = disk.used()
-        for number in some(2 * FACTOR, 3 * needed // 16):
+        tried = some(2 * FACTOR, 3 * needed // 16)
+        for number in tried:
             outputs = disk.path / str(number)
             disk.resize(needed + max(4, 4 * number))
             failed = sweep(outputs)
@@ -127,3 +130,4 @@ def test_a_sweep_on_small_disks(tmp_path: Path, cache: Path) -> None:
             for undisturbed in (disk.path / "undisturbed/s").glob("*/seed-0"):
                 assert_equal_runs(undisturbed, outputs / undisturbed.relative_to(disk.path / "undisturbed"))
             subprocess.run(["rm", "-rf", outputs], check=True)
+    print(f"a sweep, on {len(tried)} disks that were too small")

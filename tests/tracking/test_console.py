@@ -1,10 +1,12 @@
 """The console: short lines where nobody watches live."""
 
 import io
+import os
 
+import pytest
 from rich.console import Console
 
-from nano_llm.tracking.console import ConsoleProgress
+from nano_llm.tracking.console import ConsoleProgress, Screen
 from nano_llm.training.budget import Spent
 from nano_llm.training.state import State
 
@@ -40,3 +42,17 @@ def test_a_validation_names_the_best() -> None:
     with ConsoleProgress(Console(file=stream, width=20), "arm") as progress:
         progress.validation(State(spent=Spent(steps=7)), {"val_ce": 2.0, "val_bpb": 1.5, "val_js": 0.1}, is_best=True)
     assert stream.getvalue().strip() == "step 7  val_ce 2.0000  val_bpb 1.5000  (best so far)"
+
+
+def test_a_screen_that_nobody_reads_any_more_says_so_once_and_lets_the_work_go_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as pipe:
+        screen = Screen(file=pipe)
+        screen.print("first")
+        assert os.read(reader, 100) == b"first\n"
+        os.close(reader)
+        screen.print("second")
+        screen.print("third")
+    assert capsys.readouterr().err.count("Nobody reads the output any more") == 1

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +28,8 @@ from tiny_run import TINY_RUN, Run, only_run
 TESTS = Path(__file__).parents[1]
 SECONDS = 240.0
 """For a whole job, its start included, on a busy machine."""
+ENDING_SECONDS = 60.0
+"""For the end of a job once a process was killed, on a busy machine: long for seconds, short for waiting in vain."""
 
 PLAIN = ("model.dropout=0", "optimizer=adamw", "data.num_train=57")
 """Settings under which one process and two differ by rounding only; the last batch of an epoch has a single row."""
@@ -66,6 +69,12 @@ def job(*arguments: str) -> list[Ended]:
     script = str(TESTS / "group_jobs.py")
     processes = [start(script, *arguments, rank=rank, port=port) for rank in (0, 1)]
     return [ended(process) for process in processes]
+
+
+def seconds_since_the_kill(output: str) -> float:
+    """Return how long ago the process was killed that has said so."""
+    (told,) = re.findall(r"^killed at (\S+)$", output, re.MULTILINE)
+    return time.time() - float(told)
 
 
 def torchrun(*command: str) -> subprocess.Popen[str]:
@@ -260,7 +269,8 @@ def test_kill_9_of_a_process_ends_the_job_with_a_clear_error_and_a_single_one_go
 ) -> None:
     saving = (*PLAIN, "trainer.checkpoint_minutes=0")
     command = settings(tmp_path, cache, *saving, outputs="killed")
-    code, _, errors = ended(torchrun(str(TESTS / "group_jobs.py"), "killed", "1", "7", *command))
+    code, output, errors = ended(torchrun(str(TESTS / "group_jobs.py"), "killed", "1", "7", *command))
+    assert seconds_since_the_kill(output) < ENDING_SECONDS
     assert code == 1
     assert len(ours(errors)) == 1
     assert ours(errors)[0].startswith(GONE.format(1))
@@ -279,6 +289,7 @@ def test_kill_9_of_a_process_ends_the_job_with_a_clear_error_and_a_single_one_go
 def test_when_rank_0_is_killed_the_others_say_so(run: Run, tmp_path: Path, cache: Path) -> None:
     command = settings(tmp_path, cache, "trainer.checkpoint_minutes=0")
     zero, one = job("killed", "0", "4", *command)
+    assert seconds_since_the_kill(zero[1]) < ENDING_SECONDS
     assert zero[0] == -signal.SIGKILL
     assert (one[0], one[1]) == (1, "")
     assert one[2].startswith(GONE.format(0))
@@ -327,6 +338,7 @@ def test_a_signal_to_torchrun_saves_and_ends_every_process(run: Run, tmp_path: P
 
 def test_a_process_that_waits_in_vain_for_one_that_was_killed_is_ended(tmp_path: Path) -> None:
     zero, one = job("stuck")
+    assert seconds_since_the_kill(one[1]) < ENDING_SECONDS
     assert one[0] == -signal.SIGKILL
     assert (zero[0], zero[1]) == (1, "")
     assert zero[2].startswith(GONE.format(1))
@@ -335,6 +347,7 @@ def test_a_process_that_waits_in_vain_for_one_that_was_killed_is_ended(tmp_path:
 
 def test_a_process_that_is_ended_in_a_step_has_said_so_in_the_status_of_the_run(tmp_path: Path, cache: Path) -> None:
     zero, one = job("stuck_in_a_step", *settings(tmp_path, cache))
+    assert seconds_since_the_kill(one[1]) < ENDING_SECONDS
     assert one[0] == -signal.SIGKILL
     assert zero[0] == 1
     told = status(only_run(tmp_path / "outputs"))

@@ -1,5 +1,7 @@
 """A file of requests, answered line by line, and once only however often the command is started."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -57,7 +59,7 @@ def answer_requests(
 
     Raises:
         RequestError: There is no file of requests, or the answers are to another one.
-        OutputError: The answers cannot be written.
+        OutputError: The answers cannot be written, or another command is writing them.
     """
     settings = json.dumps([fingerprint, defaults, censored], sort_keys=True)
     try:
@@ -70,24 +72,43 @@ def answer_requests(
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
-    done = _answered(answers, asked)
-    # Half a character, as an id may hold one, is written as JSON spells it.
-    with GrowingFile(answers, errors="backslashreplace") as out, Progress(transient=True) as progress:
-        task = progress.add_task("requests", total=len(asked), completed=len(done))
-        for batch in _batches(author, asked[len(done) :], defaults):
-            answered = list(_answers(author, batch, censored=censored))
-            out.add(*(json.dumps(answer, ensure_ascii=False) for answer in answered))
-            done += answered
-            progress.update(task, completed=len(done))
+    with _held(answers):
+        done = _answered(answers, asked)
+        # Half a character, as an id may hold one, is written as JSON spells it.
+        with GrowingFile(answers, errors="backslashreplace") as out, Progress(transient=True) as progress:
+            task = progress.add_task("requests", total=len(asked), completed=len(done))
+            for batch in _batches(author, asked[len(done) :], defaults):
+                answered = list(_answers(author, batch, censored=censored))
+                out.add(*(json.dumps(answer, ensure_ascii=False) for answer in answered))
+                done += answered
+                progress.update(task, completed=len(done))
     num_failed = sum("error" in answer for answer in done)
     print(f"{len(done)} requests answered in {answers}, {num_failed} of them with an error")
     return num_failed
 
 
+@contextlib.contextmanager
+def _held(answers: Path) -> Iterator[None]:
+    """Hold the file of answers against other commands, from before it is read; create it where it is not there.
+
+    Raises:
+        OutputError: Another command holds it, or it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        with explained_writes(answers):
+            lock = stack.enter_context(answers.open("ab"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(
+                    f"Another command is writing the answers in {answers}. Wait for it, stop it, or name another file "
+                    "for --out."
+                ) from None
+        yield
+
+
 def _answered(answers: Path, asked: list[_Asked]) -> list[dict[str, Any]]:
     """Return the answers that are there, and remove those of a batch that was cut off in writing."""
-    if not answers.exists():
-        return []
     try:
         *lines, cut_off = answers.read_bytes().split(b"\n")
         if not cut_off.startswith(_BEGINNING[: len(cut_off)]):

@@ -24,6 +24,7 @@ from nano_llm.data.split import Split
 from nano_llm.data.template import Template
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.data.windows import Windows
+from nano_llm.errors import DataError
 from nano_llm.files import SEAL
 
 Log = Callable[[str], None]
@@ -60,7 +61,7 @@ def prepare(data: DataConfig, protocol: ProtocolConfig, num_outcomes: int, cache
         log: Receives progress, a line at a time.
 
     Raises:
-        DataError: The source or the prepared folder is missing, damaged or unfit.
+        DataError: The source or the prepared folder is missing, damaged or unfit, or the source changed meanwhile.
         OutputError: The cache cannot be written.
     """
     template = Template.of(data, num_outcomes)
@@ -74,6 +75,7 @@ def prepare(data: DataConfig, protocol: ProtocolConfig, num_outcomes: int, cache
     def build(folder: Path) -> Manifest:
         log(f"preparing {data.name} in {cache / wanted}")
         counts = fill_folder(folder, data, protocol, template, log)
+        _demand_unchanged(data, source)
         return {**identity(settings, source), "counts": counts}
 
     def refusal(manifest: Manifest) -> str | None:
@@ -93,6 +95,20 @@ def fingerprint(data: DataConfig, protocol: ProtocolConfig, num_outcomes: int) -
     if data.prepared is not None:
         return str(matching_manifest(Path(data.prepared).expanduser(), settings)["fingerprint"])
     return fingerprint_of(settings, corpus_source(data))
+
+
+def _demand_unchanged(data: DataConfig, source: dict[str, Any]) -> None:
+    """Make sure that what was read is what names the folder: it was read after it was hashed.
+
+    Raises:
+        DataError: It is not.
+    """
+    now = corpus_source(data)
+    if changed := [name for name in source if now[name] != source[name]]:
+        raise DataError(
+            f"The files of data={data.name} ({', '.join(changed)}) changed while they were read; nothing was kept. "
+            "Where they are being copied or written still, wait for the end; then give the same command again."
+        )
 
 
 def _open(folder: Path, manifest: Manifest, template: Template) -> PreparedData:

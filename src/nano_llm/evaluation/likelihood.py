@@ -88,19 +88,23 @@ def likelihood(
         on_batch: Called before each forward pass; may raise to end the scoring.
     """
     chosen_R = evenly_spaced(len(num_bytes_R), num_reviews)
-    totals: dict[str, float] = {}
-    counts: dict[str, float] = {}
+    names: list[str] = []
+    measured: list[Tensor] = []
     for batch in review_batches(windows, batch_size, chosen_R):
         on_batch()
         moved = batch.to(machine.device)
         with machine.autocast():
-            logits_BTKV = model(moved.inputs_BT)
+            # Not by calling it, which of a compiled one would make a graph for every width.
+            logits_BTKV = model.forward(moved.inputs_BT)
         terms = _terms(objective, logits_BTKV, moved)
-        # Fetched together: one synchronisation a batch.
-        figures = torch.stack([value for term in terms.values() for value in (term.total, term.count)]).tolist()
-        for name, total, count in zip(terms, figures[::2], figures[1::2], strict=True):
-            totals[name] = totals.get(name, 0.0) + total
-            counts[name] = counts.get(name, 0.0) + count
+        names = list(terms)
+        measured.append(torch.stack([value for term in terms.values() for value in (term.total, term.count)]))
+    totals, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    # Fetched together: the device is waited for once.
+    for figures in torch.stack(measured).tolist():
+        for name, total, count in zip(names, figures[::2], figures[1::2], strict=True):
+            totals[name] += total
+            counts[name] += count
     kind = objective.kind.name
     sums = {name: Sum(_float64(totals[name]), _float64(counts[name])) for name in totals}
     return Likelihood(

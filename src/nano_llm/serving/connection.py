@@ -38,8 +38,8 @@ def most_connections() -> int:
 class Connection(H11Protocol):
     """HTTP as uvicorn speaks it, with an end to every wait for the client.
 
-    Where there are too many connections, the one that has gone longest without a request is ended: that is an idle one,
-    or a client that trickles, and hardly ever one that has come to ask.
+    Where there are too many connections, of those that wait for their client the one that has waited longest is ended:
+    that is an idle one, or a client that trickles or does not read, and hardly ever one that has come to ask.
     """
 
     def __init__(
@@ -58,6 +58,11 @@ class Connection(H11Protocol):
     def is_busy(self) -> bool:
         """Whether a request is being read or answered."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its client: for a request, for the rest of one, or until what it was sent is taken."""
+        return not self.is_busy or self.cycle.more_body or self.flow.write_paused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -82,6 +87,7 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Begin to wait for the client to take what it was sent."""
         super().pause_writing()
+        self.waits_since = self.loop.time()
         self._take_due = self.loop.call_later(TAKE_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
@@ -112,10 +118,10 @@ class Connection(H11Protocol):
         if len(self.connections) <= most:
             return
         if crowd_lines.take():
-            log.warning("There are more than %d connections: those without a request are ended.", most)
+            log.warning("There are more than %d connections: those that wait for their clients are ended.", most)
         waiting = [
             connection
             for connection in self.connections
-            if isinstance(connection, Connection) and not (connection.is_busy or connection.transport.is_closing())
+            if isinstance(connection, Connection) and connection.waits and not connection.transport.is_closing()
         ]
         min(waiting, key=lambda connection: connection.waits_since).transport.abort()

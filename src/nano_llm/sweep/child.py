@@ -25,7 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         cell = thaw(Path(arguments[0]))
         demand_same_run(cell)
-        run_session(cell.config, cell.overrides, Console(width=120))
+        # Where a whole machine is asked to stop, the sweep passes on what the cell has heard already.
+        run_session(cell.config, cell.overrides, Console(width=120), heeds_second=False)
     except NanoLLMError as error:
         # On a full disk the sweep's log of this cell takes nothing more; the status tells.
         with contextlib.suppress(OSError):

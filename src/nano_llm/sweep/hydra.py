@@ -15,7 +15,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict, read_write
-from rich.console import Console
 
 from nano_llm.config.compose import REFUSALS, explain
 from nano_llm.config.plugins import JOBLIB
@@ -36,6 +35,7 @@ from nano_llm.sweep.sweep import (
     run_sweep,
     speaker,
 )
+from nano_llm.tracking.console import Screen
 from nano_llm.tracking.status import read_status
 
 
@@ -47,7 +47,7 @@ def sweep_with(launcher: Launcher, master: DictConfig, loader: ConfigLoader, ove
         FailedCellsError: At least one cell has no result.
         SystemExit: Status 130 or 143 after SIGINT or SIGTERM; the same command goes on.
     """
-    console = Console()
+    console = Screen()
     expand_home(master)
     plan = make_plan(overrides, composer(master, loader), speaker(console))
     demand_own_gpus(str(master.hydra.launcher._target_), plan)
@@ -105,7 +105,7 @@ def launch_jobs(master: DictConfig, loader: ConfigLoader, jobs: Sequence[Sequenc
     Raises:
         Interrupted: A signal came; the cells have stopped.
     """
-    compose, say = composer(master, loader), speaker(Console())
+    compose, say = composer(master, loader), speaker(Screen())
     plans: list[Plan | ConfigError] = []
     for overrides in jobs:
         try:
@@ -143,7 +143,7 @@ def carry_out(command: Command) -> None:
     """
     cell = thaw(Path(str(command.sweep.cell)))
     environment = slots(command.sweep.parallel, [cell])[0]
-    Pool(command.sweep, [environment], speaker(Console()), lambda: None).run([cell])
+    Pool(command.sweep, [environment], speaker(Screen()), lambda: None).run([cell])
 
 
 def _hand_over(launcher: Launcher, plan: Plan, cells: Sequence[Cell]) -> None:

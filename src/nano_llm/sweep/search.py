@@ -4,12 +4,13 @@ hydra-optuna-sweeper alone would run as many trials again, number them from 0 an
 points. Here its loop runs only what is missing; each trial is a cell or several (``sweep.seeds``), in processes.
 """
 
+import contextlib
 import functools
 import logging
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from hydra.utils import instantiate
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 from optuna.trial import TrialState
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError  # type: ignore[import-untyped]
 
 from nano_llm.config.plugins import LAUNCHER
-from nano_llm.errors import ConfigError
+from nano_llm.errors import ConfigError, OutputError
 from nano_llm.interruption import Interrupted, Interruption
 from nano_llm.report.report import write_report
 from nano_llm.sweep.hydra import composer, expand_home, typed
 from nano_llm.sweep.manifest import add_command, add_seconds, held
 from nano_llm.sweep.space import Space, read_space
 from nano_llm.sweep.sweep import FailedCellsError, exit_interrupted, speaker
+from nano_llm.tracking.console import Screen
 
 SQLITE = "sqlite:///"
 
@@ -41,6 +44,7 @@ def search(settings: dict[str, Any], surroundings: dict[str, Any], overrides: Se
 
     Raises:
         ConfigError: Another launcher than ours is chosen, which would not know the objective; or the space is wrong.
+        OutputError: What is known of the search cannot be read or written.
         FailedCellsError: Fewer trials than asked for have a result.
         SystemExit: Status 130 or 143 after a signal; the same command goes on.
     """
@@ -53,17 +57,41 @@ def search(settings: dict[str, Any], surroundings: dict[str, Any], overrides: Se
     space = read_space(settings["params"], overrides)
     plan = space.demand_valid(composer(master, surroundings["hydra_context"].config_loader))
     wanted = {**settings, "storage": master.hydra.sweeper.storage, "n_trials": _total(settings, space)}
-    console = Console()
-    if plan.settings.dry_run:
-        console.print("\n".join(_outlook(wanted, space, len(plan.cells))), highlight=False, markup=False)
-        return
-    folder = Path(master.hydra.sweep.dir)
+    console = Screen()
+    with _explained_storage(wanted["storage"]):
+        if plan.settings.dry_run:
+            console.print("\n".join(_outlook(wanted, space, len(plan.cells))), highlight=False, markup=False)
+            return
+        folder = Path(master.hydra.sweep.dir)
+        try:
+            with held(folder), Interruption() as interruption:
+                study = _search(wanted, surroundings, space, interruption, console)
+        except Interrupted as interrupted:
+            exit_interrupted(interrupted.reason, speaker(console))
+        _conclude(study, wanted["n_trials"], console)
+
+
+@contextlib.contextmanager
+def _explained_storage(storage: str | None) -> Iterator[None]:
+    """Turn what a database says of a failure into one sentence that helps.
+
+    Raises:
+        OutputError: The block failed in reading or writing the database.
+    """
     try:
-        with held(folder), Interruption() as interruption:
-            study = _search(wanted, surroundings, space, interruption, console)
-    except Interrupted as interrupted:
-        exit_interrupted(interrupted.reason, speaker(console))
-    _conclude(study, wanted["n_trials"], console)
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        # Of a commit, Optuna tells the database's own words as the cause only, and SQLAlchemy behind its own.
+        told = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        reason = str(told).splitlines()[0].rpartition("Original exception was: ")[2]
+        # Another address may hold a password.
+        is_file = storage is not None and storage.startswith(SQLITE)
+        place = str(storage).removeprefix(SQLITE) if is_file else "the database of hydra.sweeper.storage"
+        raise OutputError(
+            f"The search cannot use {place}: {reason}. Where there is no space or no permission, make some: the same "
+            "command goes on. Where the database is damaged, restore it from a copy or move it away: the search begins "
+            "again then, and what it draws again need not be trained again."
+        ) from error
 
 
 def _search(

@@ -1,10 +1,31 @@
 """What a person sees of a run: a live bar on a terminal, plain lines elsewhere."""
 
+import contextlib
+import os
+import sys
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from nano_llm.training.loop import Metrics
 from nano_llm.training.state import State
+
+
+class Screen(Console):
+    """A console whose work outlives whoever reads it, as with ``| head`` or a ``tee`` that has died.
+
+    Rich would end the process, in the middle of what it does.
+    """
+
+    def on_broken_pipe(self) -> None:
+        """Say once that nobody reads on, and show nothing from here on; the work is not disturbed."""
+        self.quiet = True
+        # Python would try again at its end what could not be shown.
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, self.file.fileno())
+        os.close(sink)
+        with contextlib.suppress(OSError):
+            print("Nobody reads the output any more; the work goes on without it.", file=sys.stderr, flush=True)
 
 
 class ConsoleProgress:
