@@ -189,6 +189,7 @@ OF_NO_MODULE = {
     "test_reference",
     "test_ship",
     "test_supply",
+    "test_table512",
     "test_torture",
     "test_written_pages",
 }

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from nano_llm import checkpoint, learner, session
+from nano_llm import checkpoint, identity, learner
 from nano_llm.config.compose import compose_config
 from nano_llm.config.schema import Precision
 from nano_llm.errors import ConfigError, DivergedError
@@ -58,7 +58,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Poison:
 @pytest.fixture
 def fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train in fp16 on the CPU, which is slow but real: overflow, scale and all."""
-    monkeypatch.setattr(session, "find_machine", lambda *_: Machine(torch.device("cpu"), Precision.fp16))
+    monkeypatch.setattr(identity, "find_machine", lambda *_: Machine(torch.device("cpu"), Precision.fp16))
 
 
 @pytest.fixture
@@ -191,7 +191,8 @@ def test_a_validation_that_is_not_finite_stops_the_run_whatever_is_done_with_ste
 
     def brittle(*arguments: Any) -> Any:
         model = real(*arguments)
-        model.register_forward_hook(lambda module, _, logits: logits if module.training else logits * math.nan)
+        forward = model.forward
+        monkeypatch.setattr(model, "forward", lambda tokens: forward(tokens) * (1 if model.training else math.nan))
         return model
 
     monkeypatch.setattr(learner, "build_model", brittle)
