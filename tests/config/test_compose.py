@@ -310,13 +310,12 @@ def test_a_mistaken_list_of_texts_is_named() -> None:
 
 
 def test_a_later_setting_that_says_what_was_done_before_it_leaves_ids_as_they_were() -> None:
-    """The id is that of a cell as it was recorded, before there were such settings."""
-    study = CONF.parent / "experiments/learners"
-    recorded = json.loads((study / "sweep.json").read_text())["cells"][0]
-    data = json.loads((study / recorded["folder"] / "data.json").read_text())
+    """The id is that of the demonstration as it was recorded, before there were such settings."""
+    recorded = json.loads((CONF.parent / "experiments/demo/sweep.json").read_text())["cells"][0]
+    data = json.loads((CONF.parent / "experiments/demo" / recorded["folder"] / "data.json").read_text())
     config = compose_config([*recorded["overrides"], "trainer.precision=fp32"])
     assert arm_id(config, data["fingerprint"]) == recorded["id"], (
-        "ids have changed: a new setting needs `absent` and `silent`, or else no run of an earlier version is found again"
+        "ids have changed: a new setting needs `absent` and `silent`, or else the demonstration is to be recorded anew"
     )
 
 
