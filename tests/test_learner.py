@@ -15,8 +15,10 @@ from tiny_run import Killed, Run, kill_after, metrics, only_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's own
 
-TWO_RAGGED_EPOCHS = ("trainer.max_steps=16", "model.dropout=0", "trainer.compile=true")
-"""Seven batches of 8 windows and one of 4, twice; validations after 5, 10, 15 and 16 steps."""
+TWO_RAGGED_EPOCHS = ("trainer.max_steps=16", "model.dropout=0", "optimizer=adamw", "trainer.compile=true")
+"""Seven batches of 8 windows and one of 4, twice; validations after 5, 10, 15 and 16 steps.
+
+AdamW, for what Muon rounds to bf16 parts two curves."""
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +69,4 @@ def test_a_compiled_run_that_was_killed_has_the_curve_of_a_plain_one(
     assert len(plain) == 8 + 4
     for row, other in zip(plain, compiled, strict=True):
         assert other.pop("split") == row.pop("split")
-        assert other == pytest.approx(row, rel=1e-2)  # Muon rounds to bf16: gradients and small divergences differ
-        for name in row.keys() & {"train_ce", "val_ce", "val_bpb"}:
-            assert other[name] == pytest.approx(row[name], rel=1e-4)
+        assert other == pytest.approx(row, rel=1e-3)

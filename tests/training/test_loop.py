@@ -192,7 +192,7 @@ def test_a_validation_that_is_not_finite_stops_the_run_whatever_is_done_with_ste
     def brittle(*arguments: Any) -> Any:
         model = real(*arguments)
         forward = model.forward
-        monkeypatch.setattr(model, "forward", lambda tokens: forward(tokens) * (1 if model.training else math.nan))
+        monkeypatch.setattr(model, "forward", lambda *given: forward(*given) * (1 if model.training else math.nan))
         return model
 
     monkeypatch.setattr(learner, "build_model", brittle)
