@@ -34,7 +34,6 @@ MAY_IMPORT = {
         "data",
         "errors",
         "generation",
-        "identity",
         "model",
         "objective",
         "training",

@@ -29,7 +29,6 @@ from nano_llm.data.prepare import PreparedData, prepare
 from nano_llm.data.tokenizer import Tokenizer
 from nano_llm.errors import CheckpointError, DamagedCheckpointError
 from nano_llm.files import retired, sealed, sha256, write_json
-from nano_llm.identity import num_outcomes
 from nano_llm.learner import Learner
 from nano_llm.training.group import ALONE
 from nano_llm.training.machine import find_machine
@@ -527,7 +526,7 @@ def resumed(cache: Path) -> Resumed:
     """A learner after three steps, with a row of figures pending, and its training state."""
     config = compose_config([*TINY_RUN, "trainer.log_every=50"])
     machine = find_machine(config.trainer)
-    data = prepare(config.data, config.protocol, num_outcomes(config), cache, lambda _: None)
+    data = prepare(config.data, config.protocol, config.model.num_outcomes, cache, lambda _: None)
     learner = Learner(config, data, machine, ALONE, lambda: {config.protocol.selection.name: 1.0})
     for _ in range(3):
         learner.training.run(OneStep())

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from nano_llm.config.compose import compose_config
 from nano_llm.errors import DataError
-from nano_llm.identity import Located, finished_summary, identify, num_outcomes, starts_anew
+from nano_llm.identity import Located, finished_summary, identify, starts_anew
 from nano_llm.tracking.run_folder import RunFolder
 from tiny_run import TINY_RUN, Run, metrics, only_run
 
@@ -44,11 +44,6 @@ def test_a_precision_left_open_is_the_one_that_it_stands_for_here() -> None:
 def test_a_corpus_that_is_missing_has_no_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         identify(compose_config(["data=imdb", f"data.path={tmp_path / 'nowhere'}"]))
-
-
-@pytest.mark.parametrize(("model", "number"), [("vanilla", 1), ("interblock", 1), ("tarnet", 2), ("s_plus", 2)])
-def test_the_model_decides_how_many_outcomes_there_are(model: str, number: int) -> None:
-    assert num_outcomes(compose_config([*TINY_RUN, f"model={model}"])) == number
 
 
 def test_seeds_have_folders_of_their_own_and_differ(run: Run, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from nano_llm import checkpoint, session
 from nano_llm.config.compose import compose_config
 from nano_llm.data.prepare import PreparedData, prepare
 from nano_llm.errors import CheckpointError, DamagedCheckpointError, DataError, DivergedError, OutputError
-from nano_llm.identity import num_outcomes
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.session import Session, run_session
 from nano_llm.tracking.run_folder import RunFolder
@@ -135,7 +134,7 @@ def test_learners_with_two_outcomes_train_on_the_command_alone(run: Run, tmp_pat
     assert summary["parameters"] == expected_parameters(
         loaded.config.model, loaded.config.scale, loaded.tokenizer.vocab_size
     )
-    assert num_outcomes(loaded.config) == loaded.model().num_outcomes == 2
+    assert loaded.config.model.num_outcomes == loaded.model().num_outcomes == 2
     assert json.loads((folder / "data.json").read_text())["settings"]["data.conditioning"] == "command"
     assert summary["metrics"]["val_js"] > 0
 

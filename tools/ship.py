@@ -42,7 +42,6 @@ from nano_llm.generation.account import OUTCOME_NAMES, account
 from nano_llm.generation.author import Author
 from nano_llm.generation.request import Request
 from nano_llm.generation.sampling import Sampling
-from nano_llm.identity import num_outcomes
 from nano_llm.tracking.locate import locate
 from nano_llm.training.machine import find_machine
 
@@ -130,7 +129,8 @@ def _overrides(run: Path) -> list[str]:
 def _assess(rounded: Checkpoint, trained: Checkpoint, fingerprint: str, folder: Path, suite: Suite) -> None:
     """Judge the rounded weights on the data of their training, and keep the records without their rows."""
     config = trained.config  # tells where the data lie
-    data = prepare(config.data, config.protocol, num_outcomes(config), Path(config.paths.cache).expanduser(), print)
+    cache = Path(config.paths.cache).expanduser()
+    data = prepare(config.data, config.protocol, config.model.num_outcomes, cache, print)
     if data.fingerprint != fingerprint:
         raise RequestError(
             f"What the run was trained on has changed since: its data.json says {fingerprint}, and now it is "

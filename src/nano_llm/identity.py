@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from nano_llm import checkpoint
 from nano_llm.checkpoint import BEST
 from nano_llm.config.identity import arm_id
-from nano_llm.config.schema import Config, TwoOutcomeConfig
+from nano_llm.config.schema import Config
 from nano_llm.data.prepare import fingerprint
 from nano_llm.tracking.status import read_status, read_summary
 from nano_llm.tracking.trackers import demand_installed
@@ -44,14 +44,9 @@ def identify(config: Config, place: Place = SOLE) -> Located:
     machine = find_machine(config.trainer, place)
     # What ``auto`` stands for here changes the numbers, so it belongs to the run's identity.
     config = replace(config, trainer=replace(config.trainer, precision=machine.precision))
-    run_id = arm_id(config, fingerprint(config.data, config.protocol, num_outcomes(config)))
+    run_id = arm_id(config, fingerprint(config.data, config.protocol, config.model.num_outcomes))
     path = Path(config.paths.outputs).expanduser() / config.study / f"{config.name}-{run_id}" / f"seed-{config.seed}"
     return Located(config, machine, run_id, path)
-
-
-def num_outcomes(config: Config) -> int:
-    """Number of potential outcomes that a run's model tells apart."""
-    return 2 if isinstance(config.model, TwoOutcomeConfig) else 1
 
 
 def finished_summary(run_id: str, path: Path) -> Summary | None:

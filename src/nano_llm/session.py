@@ -36,7 +36,7 @@ from nano_llm.errors import (
 from nano_llm.evaluation.likelihood import Likelihood, likelihood
 from nano_llm.evaluation.records import records_folder
 from nano_llm.files import explained, explained_writes
-from nano_llm.identity import Located, Summary, finished_summary, identify, num_outcomes, starts_anew
+from nano_llm.identity import Located, Summary, finished_summary, identify, starts_anew
 from nano_llm.interruption import Interrupted, Interruption
 from nano_llm.learner import Learner, follow
 from nano_llm.model.accounting import num_parameters
@@ -204,7 +204,7 @@ def _prepare(located: Located, say: Callable[[str], None]) -> PreparedData:
     """
     config = located.config
     cache = Path(config.paths.cache).expanduser()
-    data = prepare(config.data, config.protocol, num_outcomes(config), cache, say)
+    data = prepare(config.data, config.protocol, config.model.num_outcomes, cache, say)
     if arm_id(config, data.fingerprint) != located.run_id:
         raise DataError(
             f"The files of data={config.data.name} have changed since the run {located.run_id} was named by them. "
@@ -531,7 +531,7 @@ def _devices(number: int, machine: Machine) -> str:
 
 def _naming(config: Config) -> tuple[str, int, dict[str, Any]]:
     """Return what tells runs apart, the content of a local corpus aside."""
-    template = Template.of(config.data, num_outcomes(config))
+    template = Template.of(config.data, config.model.num_outcomes)
     return arm_id(config, ""), config.seed, shaping_settings(config.data, config.protocol, template)
 
 

@@ -203,6 +203,11 @@ def test_models_with_two_outcomes_have_a_separation_and_take_the_sentiment_from_
         assert f"model={name} takes it from the label" in problem
 
 
+@pytest.mark.parametrize(("model", "number"), [("vanilla", 1), ("interblock", 1), ("tarnet", 2), ("s_plus", 2)])
+def test_the_model_decides_how_many_outcomes_there_are(model: str, number: int) -> None:
+    assert compose_config([f"model={model}"]).model.num_outcomes == number
+
+
 def test_symmetric_deltas_are_tarnet_but_for_the_readout() -> None:
     symmetric, tarnet = (to_plain(compose_config([f"model={n}"]).model) for n in ("tarnet_symmetric", "tarnet"))
     assert {key for key in tarnet if tarnet[key] != symmetric[key]} == {"name", "readout"}

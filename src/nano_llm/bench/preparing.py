@@ -11,7 +11,6 @@ from nano_llm.bench.data import PHASES
 from nano_llm.config.compose import compose_config
 from nano_llm.data.prepare import prepare
 from nano_llm.errors import NanoLLMError
-from nano_llm.identity import num_outcomes
 
 
 def main(overrides: Sequence[str]) -> int:
@@ -28,7 +27,7 @@ def main(overrides: Sequence[str]) -> int:
             phases[f"{word}_seconds"] = phases.get(f"{word}_seconds", 0.0) + now - last
         last = now
 
-    prepare(config.data, config.protocol, num_outcomes(config), Path(config.paths.cache), log)
+    prepare(config.data, config.protocol, config.model.num_outcomes, Path(config.paths.cache), log)
     seconds = time.perf_counter() - began
     print(json.dumps({"seconds": seconds, **phases, "peak_mebibytes": peak_bytes() / 2**20}))
     return 0

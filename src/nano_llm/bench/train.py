@@ -122,7 +122,7 @@ def step_of(config: Config, vocab_size: int, num_rows: int, length: int) -> Step
     torch.manual_seed(0)
     model = build_language_model(config.model, config.scale, vocab_size, length).train()
     objective, optimizer = Objective(config.model, config.protocol.loss_average), Optimizer(config.optimizer, model)
-    tokens, zeros = torch.randint(4, vocab_size, (num_rows, length)), torch.zeros(num_rows, dtype=torch.long)
+    tokens, zeros = random_tokens(vocab_size, num_rows, length), torch.zeros(num_rows, dtype=torch.long)
     halves = torch.full((num_rows,), 0.5)
     batch = Batch(tokens[:, :-1], tokens[:, 1:], torch.arange(num_rows) % 2, zeros, zeros, halves)
     scaler = machine.scaler()
@@ -149,9 +149,9 @@ def decoder_step(scale: ScaleConfig, precision: Precision) -> Callable[[], objec
     return plain_step(model, lambda: next_token_loss(model, tokens), precision)
 
 
-def random_tokens() -> torch.Tensor:
+def random_tokens(vocab_size: int = VOCAB_SIZE, num_rows: int = ROWS, length: int = WINDOW) -> torch.Tensor:
     """Return a batch of windows."""
-    return torch.randint(4, VOCAB_SIZE, (ROWS, WINDOW))
+    return torch.randint(4, vocab_size, (num_rows, length))
 
 
 def row(key: Key, flops: float | None, turns: Sequence[Turn]) -> Row:

@@ -61,7 +61,6 @@ def _assess(place: Place, folder: Path, given: argparse.Namespace) -> Assessed:
     from nano_llm import checkpoint
     from nano_llm.assessment import assess
     from nano_llm.data.prepare import prepare
-    from nano_llm.identity import num_outcomes
     from nano_llm.training.machine import explained_refusals, find_machine
 
     loaded = checkpoint.load(place.checkpoint)
@@ -69,7 +68,7 @@ def _assess(place: Place, folder: Path, given: argparse.Namespace) -> Assessed:
     data_config = config.data if given.data is None else replace(config.data, prepared=given.data)
     loaded = replace(loaded, config=replace(config, data=_with_optional_corpora(config.data, given.cad)))
     cache = Path(config.paths.cache).expanduser()
-    data = prepare(data_config, config.protocol, num_outcomes(config), cache, print)
+    data = prepare(data_config, config.protocol, config.model.num_outcomes, cache, print)
     if place.is_shipped:
         _tell_other_data(place, data.fingerprint)
     machine = find_machine(replace(config.trainer, device=Device[given.device]))

@@ -24,9 +24,9 @@ def main(arguments: Sequence[str]) -> int:
     config = compose_config(given.overrides)
 
     from nano_llm.data.prepare import prepare
-    from nano_llm.identity import num_outcomes
 
-    data = prepare(config.data, config.protocol, num_outcomes(config), Path(config.paths.cache).expanduser(), print)
+    cache = Path(config.paths.cache).expanduser()
+    data = prepare(config.data, config.protocol, config.model.num_outcomes, cache, print)
     folder = data.folder
     if given.to is not None:
         folder = _copy(folder, given.to)

@@ -241,6 +241,11 @@ class ModelConfig:
         """A field of each variant: declared here too, Hydra would let every readout go with every model."""
         raise NotImplementedError
 
+    @property
+    def num_outcomes(self) -> int:
+        """Number of potential outcomes that the model tells apart."""
+        return 1
+
 
 @dataclass
 class SingleHeadConfig(ModelConfig):
@@ -257,6 +262,11 @@ class TwoOutcomeConfig(ModelConfig):
     weighting: Weighting = setting(
         "weight of a window's CE: none | inverse_propensity, T/(2e) + (1-T)/(2(1-e))", absent=Weighting.none
     )
+
+    @property
+    def num_outcomes(self) -> int:
+        """Y0 and Y1."""
+        return 2
 
 
 @dataclass

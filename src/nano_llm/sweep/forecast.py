@@ -11,7 +11,6 @@ from rich.table import Table
 
 from nano_llm.config.schema import Config
 from nano_llm.data.prepare import fingerprint
-from nano_llm.identity import num_outcomes
 from nano_llm.model.accounting import expected_parameters
 from nano_llm.sweep.cell import Cell
 from nano_llm.sweep.plan import Plan, Work, work_of
@@ -110,7 +109,7 @@ def _prepared_counts(config: Config) -> dict[str, Any] | None:
     if config.data.prepared is not None:
         folder = Path(config.data.prepared).expanduser()
     else:
-        named = fingerprint(config.data, config.protocol, num_outcomes(config))
+        named = fingerprint(config.data, config.protocol, config.model.num_outcomes)
         folder = Path(config.paths.cache).expanduser() / named
     manifest = read_object(folder / "manifest.json")
     counts: dict[str, Any] | None = None if manifest is None else manifest["counts"]

@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 from optuna.trial import TrialState
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError  # type: ignore[import-untyped]
+from sqlalchemy.exc import SQLAlchemyError
 
 from nano_llm.config.plugins import LAUNCHER
 from nano_llm.errors import ConfigError, OutputError
