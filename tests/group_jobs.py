@@ -151,6 +151,30 @@ def stuck_in_a_step(*overrides: str) -> int:
     return run.main(overrides)
 
 
+def failing() -> int:
+    """Rank 0 fails while rank 1 waits for its word; print which threads that speak to the others are left of it."""
+
+    def fail() -> None:
+        raise DataError("no data")
+
+    before = None
+    try:
+        with joined(Place.of(os.environ), tell) as group:
+            group.told(lambda: None)
+            before = threads_that_speak()
+            group.told(fail)
+    except (DataError, SystemExit):
+        del group
+    print(json.dumps([before, threads_that_speak()]))
+    return 0
+
+
+def threads_that_speak() -> int:
+    """Count the threads that carry out what PyTorch's gloo groups are asked."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return names.count("pt_gloo_runloop")
+
+
 def alone() -> int:
     """Try to meet a process that does not exist."""
     from datetime import timedelta
@@ -165,7 +189,7 @@ def alone() -> int:
 
 
 JOBS: dict[str, Callable[..., int | None]] = {
-    job.__name__: job for job in (together, killed, without_data, stuck, stuck_in_a_step, alone)
+    job.__name__: job for job in (together, killed, without_data, stuck, stuck_in_a_step, failing, alone)
 }
 
 if __name__ == "__main__":

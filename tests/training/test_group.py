@@ -318,6 +318,14 @@ def test_a_failure_of_rank_0_is_one_error_and_ends_the_others(run: Run, tmp_path
     assert one == (1, "", "")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads from /proc")
+def test_no_thread_that_has_spoken_outlives_a_failure(tmp_path: Path) -> None:
+    for status_, output, errors in job("failing"):
+        assert (status_, errors) == (0, "")
+        before, after = json.loads(output)
+        assert 0 < after < before, "only those of the group that meets are left: they have been asked nothing since"
+
+
 @pytest.mark.slow
 def test_a_signal_to_torchrun_saves_and_ends_every_process(run: Run, tmp_path: Path, cache: Path) -> None:
     long = ("trainer.max_steps=2000",)

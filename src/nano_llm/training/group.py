@@ -295,8 +295,9 @@ class Together:
         self._lifelines.leave(words)
         if words:
             self._give_sums_up()
-        else:
-            dist.destroy_process_group()
+        dist.destroy_process_group(self._control if words else None)
+        # A thread of theirs that let go of a tensor while the interpreter ends would end the process by SIGABRT.
+        del self._control, self._sums
 
     def is_heard(self) -> bool:
         """Whether rank 0 tells the user why the job fails, so that this process need not."""
