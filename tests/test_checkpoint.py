@@ -372,6 +372,7 @@ def test_a_save_while_a_checkpoint_is_read_gives_the_new_one_whole(
     loaded = checkpoint.load(folder)
     (new,) = saved
     assert loaded.metrics == {"step": 2}
+    assert loaded.fingerprint == sha256(folder / "manifest.json")
     assert loaded.training is not None
     assert loaded.training.values == {"step": 2}
     assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in new.state_dict().items())

@@ -78,6 +78,8 @@ class Checkpoint:
     weights: dict[str, Tensor]
     metrics: dict[str, Any]
     training: TrainingState | None
+    fingerprint: str = ""
+    """SHA-256 of its manifest, which is of no other save; empty for one that was not read from a disk."""
 
     def model(self) -> LanguageModel:
         """Build the model with its weights, on the CPU, ready for evaluation."""
@@ -297,7 +299,8 @@ def _contents(folder: Path, names: set[str]) -> Checkpoint:
     if names >= _OF_TRAINING:
         values = _load_json(folder / "training.json")
         training = TrainingState(values, _load_tensors(folder / "training.safetensors"))
-    return Checkpoint(config, tokenizer, weights, _load_json(folder / "metrics.json"), training)
+    metrics, fingerprint = _load_json(folder / "metrics.json"), sha256(folder / "manifest.json")
+    return Checkpoint(config, tokenizer, weights, metrics, training, fingerprint)
 
 
 def weight_problems(weights: Mapping[str, Tensor], config: Config, vocab_size: int) -> Iterator[str]:

@@ -99,8 +99,8 @@ def find_checkpoint(given: argparse.Namespace) -> Path:
     return checkpoint.present(find_place(given).checkpoint)
 
 
-def open_author(given: argparse.Namespace, num_rows: int = NUM_ROWS) -> "Author":
-    """Load the model that the options name, for so many texts at once.
+def open_author(given: argparse.Namespace) -> "Author":
+    """Load the model that the options name.
 
     Raises:
         RequestError: There is no trained model of that name.
@@ -109,7 +109,7 @@ def open_author(given: argparse.Namespace, num_rows: int = NUM_ROWS) -> "Author"
     """
     from nano_llm import checkpoint
 
-    return author_of(checkpoint.load(find_checkpoint(given)), Device[given.device], num_rows)
+    return author_of(checkpoint.load(find_checkpoint(given)), Device[given.device], NUM_ROWS)
 
 
 def author_of(loaded: "Checkpoint", device: Device, num_rows: int) -> "Author":

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nano_llm.cli.asking import add_law, add_model, find_checkpoint, given_fields, open_author
+from nano_llm.cli.asking import NUM_ROWS, add_law, add_model, author_of, find_checkpoint, given_fields, open_author
+from nano_llm.config.schema import Device
 from nano_llm.errors import OutputError, RequestError
 from nano_llm.generation.request import REQUEST_FIELDS, read_request
 
@@ -60,8 +61,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _write_batch(given: argparse.Namespace, fields: dict[str, Any]) -> int:
     """Answer a file of requests; what the options say holds for every line that does not say otherwise."""
+    from nano_llm import checkpoint
     from nano_llm.cli.batch import answer_requests
-    from nano_llm.files import sha256
 
     if given.out is None:
         raise RequestError("--requests needs --out, the file that the answers go to.")
@@ -69,9 +70,14 @@ def _write_batch(given: argparse.Namespace, fields: dict[str, Any]) -> int:
         raise RequestError("--requests writes JSON lines to --out; leave out --json and --html.")
     folder = find_checkpoint(given)
     given.run = str(folder)
-    author, fingerprint = open_author(given), sha256(folder / "manifest.json")
+    loaded = checkpoint.load(folder)
     num_failed = answer_requests(
-        author, given.requests, given.out, fields, fingerprint=fingerprint, censored=not given.no_censor
+        author_of(loaded, Device[given.device], NUM_ROWS),
+        given.requests,
+        given.out,
+        fields,
+        fingerprint=loaded.fingerprint,
+        censored=not given.no_censor,
     )
     return 1 if num_failed else 0
 

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 
-from nano_llm.cli.asking import add_model, find_checkpoint, open_author
+from nano_llm.cli.asking import add_model, author_of, find_checkpoint
 from nano_llm.cli.extras import require
+from nano_llm.config.schema import Device
 from nano_llm.serving.key import KEY_VARIABLE, checked_key
 from nano_llm.serving.limits import Limits
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _serve(given: argparse.Namespace, keys: Sequence[str]) -> None:
-    from nano_llm.files import sha256
+    from nano_llm import checkpoint
     from nano_llm.serving.app import create_app
     from nano_llm.serving.engine import Engine
     from nano_llm.serving.server import bind, names_of, serve, url_of
@@ -41,10 +42,10 @@ def _serve(given: argparse.Namespace, keys: Sequence[str]) -> None:
 
     folder = find_checkpoint(given)
     given.run = str(folder)
-    manifest = folder / "manifest.json"
     with bind(given.host, given.port, has_key=bool(keys)) as listener:
         thread = ThreadPoolExecutor(1)
-        author = thread.submit(open_author, given, given.rows).result()
+        loaded = checkpoint.load(folder)
+        author = thread.submit(author_of, loaded, Device[given.device], given.rows).result()
         limits = Limits(
             # What the queue could never take is no overload.
             max_texts=min(DEFAULTS.max_texts, given.rows + given.queue),
@@ -57,8 +58,8 @@ def _serve(given: argparse.Namespace, keys: Sequence[str]) -> None:
             engine=Engine(author, num_waiting=limits.num_waiting, thread=thread),
             limits=limits,
             name=given.name or _name_of_run(locate(given.run, given.outputs).folder.resolve().parts),
-            fingerprint=sha256(manifest),
-            created=int(manifest.stat().st_mtime),
+            fingerprint=loaded.fingerprint,
+            created=int((folder / "manifest.json").stat().st_mtime),
             censored=not given.no_censor,
         )
         # Who has a key is no page of a stranger, so it may call the server as it likes.
