@@ -254,6 +254,7 @@ def answered(author: Author, place: Path, content: bytes) -> list[dict[str, Any]
 @given(lines=st.lists(LINES, max_size=6))
 @settings(max_examples=examples(25))
 @example(lines=[b'{"id": NaN}', b'{"id": 1e999}', b'{"tokens": 1}'])
+@example(lines=[b"\r\0", b'{"tokens": 1}\r'])
 @example(lines=[b'{"id": ' + b"[" * n + b"]" * n + b"}" for n in range(900, 1000)])
 @example(lines=[b'{"id": ' + b"9" * 4300 + b"}", b'{"seed": ' + b"9" * 4301 + b"}"])
 @example(lines=[b'{"tokens": 1, "begin": "' + b"a" * 10_000_000 + b'"}', b'{"tokens": 1}'])

@@ -63,8 +63,8 @@ def answer_requests(
     """
     settings = json.dumps([fingerprint, defaults, censored], sort_keys=True)
     try:
-        # Only line feeds part lines: JSON may hold the other characters that Unicode calls line ends.
-        lines = requests.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+        # Only line feeds part lines: JSON may hold the other characters that Unicode or a text file calls line ends.
+        lines = requests.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
     except OSError as error:
         raise RequestError(f"Cannot read the requests in {requests}: {error.strerror}.") from error
     asked = [
