@@ -135,6 +135,12 @@ def test_an_installed_wheel_trains_and_writes_without_a_checkout(installed: Inst
     assert "<html" in (installed.place / "page.html").read_text()
 
 
+def test_an_installed_wheel_writes_with_the_model_that_comes_with_it(installed: Installed) -> None:
+    done = installed.run(["nano-llm", "generate", "imdb-mini", "--tokens", "3", "--device", "cpu"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("[...]") == 2  # Y0 and Y1, cut
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

@@ -197,6 +197,10 @@ def test_a_card_that_tells_other_figures_than_the_records_is_found(shipped: Path
         assert_sound(shipped)
 
 
+def test_imdb_mini_comes_with_the_package() -> None:
+    assert "imdb-mini" in located.shipped_models()
+
+
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
 def test_every_committed_model_is_sound(folder: Path) -> None:
     assert_sound(folder)
