@@ -59,7 +59,9 @@ RUN groupadd --gid 10001 nano-llm && \
     install --directory --mode 1777 /cache /data /outputs
 # A user without an entry in /etc/passwd has a name and a home all the same. What torch compiles is code, which a /tmp
 # in memory may refuse to run.
-ENV PATH=/opt/nano-llm/bin:${PATH} \
+ENV PIP_CONSTRAINT="" \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PATH=/opt/nano-llm/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     HOME=/cache \
     USER=nano-llm \

@@ -70,6 +70,19 @@ def commands(page: Path) -> list[Command]:
     return found
 
 
+def named_commands(page: Path) -> list[Command]:
+    """Return the commands that sentences and tables of a page name, which nobody is asked to carry out there."""
+    blocks = re.compile(r"^\s*```.*?^\s*```", re.MULTILINE | re.DOTALL)
+    without_blocks = blocks.sub(lambda block: "\n" * block[0].count("\n"), page.read_text(encoding="utf-8"))
+    name = page.relative_to(ROOT).as_posix()
+    found = []
+    for span in re.finditer(r"(?<!`)`([^`]+)`(?!`)", without_blocks):
+        text = " ".join(span[1].split())
+        if text.startswith(("nano-llm ", "python -m nano_llm.run ", "make ")):
+            found.append(Command(name, without_blocks.count("\n", 0, span.start()) + 1, "bash", text))
+    return found
+
+
 def _script(page: str, first: int, lines: Sequence[str], why: str | None) -> Iterator[Command]:
     waiting = ""
     for row, line in enumerate(lines, first):

@@ -233,6 +233,11 @@ def test_what_is_fetched_is_checked_by_hash_and_cached(stage: str) -> None:
         assert "install" not in call or "--only-binary :all:" in call or "--no-build-isolation" in call
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_pip_obeys_the_versions_that_an_image_of_nvidia_pins(stage: str) -> None:
+    assert not list(pip_calls(stage)) or variables(stage)["PIP_CONSTRAINT"] == '""'
+
+
 def test_torch_comes_by_hash_or_by_version() -> None:
     [cuda], [cpu] = (told(f"{target}-environment", "ARG") for target in ("cuda", "cpu"))
     assert cuda == 'TORCH="--no-deps --require-hashes --requirement requirements-torch.lock"'

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from documented import PAGES, ROOT, Command, commands
+from documented import PAGES, ROOT, Command, arguments, commands, first_values, named_commands
+from nano_llm.cli.main import main
+from nano_llm.config.compose import compose_config
 from newcomer import Newcomer
 from small_imdb import write_reviews
 
@@ -49,6 +51,22 @@ def newcomer(trained_place: Path, reviews: Path, tmp_path: Path) -> Iterator[New
 def test_the_commands_of_a_page_work_in_their_order(page: str, newcomer: Newcomer) -> None:
     wrong = [f"{command.place}\n  {told}" for command in RUN[page] if (told := newcomer.carry_out(command))]
     assert not wrong, "\n\n".join([*wrong, HOW])
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if named_commands(page)], ids=lambda page: page.name)
+def test_commands_that_a_sentence_names_are_there(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for command in named_commands(page):
+        given = arguments(command.text.split(" | ")[0].split(" > ")[0])
+        if given is None:
+            assert command.text.split()[1] in targets, command.place
+        elif given[0] in ("run", "prepare"):
+            compose_config(first_values(given))
+        elif given[0] != "-sc":
+            with pytest.raises(SystemExit, match=r"^0$"):
+                main([*given[: 2 if given[0] == "bench" else 1], "--help"])
+            options = {word for word in given[1:] if word.startswith("--")}
+            assert options <= set(re.findall(r"--[\w-]+", capsys.readouterr().out)), command.place
 
 
 def test_an_excuse_says_why() -> None:

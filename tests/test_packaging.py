@@ -102,6 +102,11 @@ class Installed:
             command, cwd=self.place, env=self.variables, capture_output=True, text=True, timeout=300, check=False
         )
 
+    def start(self, command: Sequence[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command, cwd=self.place, env=self.variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
@@ -139,6 +144,24 @@ def test_an_installed_wheel_writes_with_the_model_that_comes_with_it(installed: 
     done = installed.run(["nano-llm", "generate", "imdb-mini", "--tokens", "3", "--device", "cpu"])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("[...]") == 2  # Y0 and Y1, cut
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_serves_the_model_that_comes_with_it(installed: Installed) -> None:
+    pytest.importorskip("fastapi")
+    with installed.start(["nano-llm", "serve", "imdb-mini", "--port", "0", "--device", "cpu"]) as server:
+        try:
+            assert server.stdout is not None
+            name, _, address, *_ = server.stdout.readline().split()
+            assert name == "imdb-mini"
+            done = installed.run(
+                ["nano-llm", "ask", "The film", "--tokens", "3", "--outcome", "both", "--url", address]
+            )
+            assert done.returncode == 0, done.stderr
+            assert {"Y0", "Y1"} <= set(done.stdout.split())
+        finally:
+            server.terminate()
+    assert server.returncode == 0
 
 
 @pytest.mark.parametrize(

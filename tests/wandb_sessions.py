@@ -87,6 +87,9 @@ def modes(folder: Path) -> dict[str, str]:
         "a run that is online": mode(folder, open_already=SimpleNamespace(offline=False)),
         "a run that is offline": mode(folder, open_already=SimpleNamespace(offline=True)),
         "key, chosen offline": mode(folder, "tracker.wandb.mode=offline", WANDB_API_KEY=KEY),
+        "shared, no key": mode(folder, WANDB_MODE="shared"),
+        "shared, key": mode(folder, WANDB_MODE="shared", WANDB_API_KEY=KEY),
+        "disabled, no key": mode(folder, WANDB_MODE="disabled"),
     }
 
 

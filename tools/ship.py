@@ -50,6 +50,8 @@ CARD = Path(__file__).with_name("card.md.j2")
 MAX_BYTES = 8_000_000
 """Of all files of a shipped model."""
 OF_THE_RUN = ("summary.json", "metrics.jsonl", "data.json", "environment.json")
+VARIABLES = {"NANO_LLM_CAD": "cad", "NANO_LLM_IMDB_MOVIES": "movies"}
+"""What had to name a folder, by what the source of the data then says."""
 SAMPLES = Request(num_texts=3, num_tokens=150, seed=0, sampling=Sampling(temperature=0.8))
 SAMPLES_COMMAND = "--num 3 --tokens 150 --seed 0 --temperature 0.8"
 
@@ -157,6 +159,7 @@ def card(folder: Path, name: str) -> str:
     """Return the card of a shipped model, from the files in its folder."""
     shipped = checkpoint.load(folder / "checkpoints/best")
     figures = read_figures(sorted(folder.glob("evaluation*")), shipped.metrics["step"])
+    data = _json(folder / "data.json")
     return strict_template(CARD.read_text(encoding="utf-8")).render(
         name=name,
         config=shipped.config,
@@ -167,7 +170,8 @@ def card(folder: Path, name: str) -> str:
         overrides=yaml.safe_load((folder / "overrides.yaml").read_text(encoding="utf-8")),
         summary=_json(folder / "summary.json"),
         environment=_json(folder / "environment.json"),
-        data=_json(folder / "data.json"),
+        data=data,
+        variables=[variable for variable, name in VARIABLES.items() if name in data["source"]],
         suites=sorted({figure.suite for figure in figures}),
         figures=figures,
         licence=licence(shipped.config),

@@ -262,6 +262,15 @@ def test_a_token_of_the_hub_is_found_where_logging_in_leaves_it(
     assert doctor()[1]["keys"]["HF_TOKEN"]
 
 
+def test_a_place_of_the_hub_that_cannot_be_looked_at_holds_no_token(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN_PATH", "x" * 5000)  # as a folder of somebody else is, for whoever is not root
+    status, found = doctor()
+    assert status == 0
+    assert not found["keys"]["HF_TOKEN"]
+
+
 def test_a_key_that_no_header_could_hold_is_found(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NANO_LLM_API_KEY", "sesame\n")
     status, found = doctor()

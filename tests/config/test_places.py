@@ -54,6 +54,15 @@ def test_a_machine_without_places_has_those_of_the_defaults() -> None:
         assert with_places(without_places(config), has_movies=True) == config
 
 
+@pytest.mark.usefixtures("elsewhere")
+def test_originals_stay_where_the_counterfactual_reviews_are_not_here() -> None:
+    config = without_places(compose_config(["data=imdb", "data.exclude_cad=true", "data.cad=there"]))
+    for cad, excluded in ((None, False), ("here", True)):
+        data = with_places(config, has_movies=False, cad=cad).data
+        assert isinstance(data, ImdbConfig)
+        assert (data.cad, data.exclude_cad) == (cad, excluded)
+
+
 def test_the_places_of_this_machine_are_put_in(on_this_machine: Path) -> None:
     config = compose_config(["data=imdb", "scale=tiny"])
     assert with_places(without_places(config), has_movies=True) == config

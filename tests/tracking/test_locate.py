@@ -49,6 +49,13 @@ def test_what_is_not_there_is_refused_with_advice(name: str, tmp_path: Path) -> 
         locate(name, tmp_path / "outputs")
 
 
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize("name", ["latest", "nowhere"])
+def test_who_has_no_model_hears_of_those_that_came_along(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="`imdb-mini`, which came with nano_llm"):
+        locate(name, tmp_path / "outputs")
+
+
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of shipped models with one, and one that is being made."""

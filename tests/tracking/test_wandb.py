@@ -185,6 +185,9 @@ def test_wandb_is_online_only_with_a_key(work: Path) -> None:
         "a run that is online": "online",
         "a run that is offline": "offline",
         "key, chosen offline": "offline",
+        "shared, no key": "offline",
+        "shared, key": "shared",
+        "disabled, no key": "disabled",
     }
 
 

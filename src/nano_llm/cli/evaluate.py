@@ -201,17 +201,8 @@ def _interval(figure: Interval) -> str:
 
 
 def _with_places(config: Config, place: Place, cad: str | None) -> Config:
-    """Say where the corpora of a shipped model lie, whose configuration does not tell.
-
-    Args:
-        config: Of the model.
-        place: Where it lies.
-        cad: Folder of the counterfactually augmented reviews, if it is given.
-    """
-    located = with_places(config, has_movies="movies" in _trained_on(place).get("source", {}))
-    if cad is not None and isinstance(located.data, ImdbConfig):
-        return replace(located, data=replace(located.data, cad=cad))
-    return located
+    """Say where the corpora of a shipped model lie, whose configuration does not tell."""
+    return with_places(config, has_movies="movies" in _trained_on(place).get("source", {}), cad=cad)
 
 
 def _tell_other_data(place: Place, fingerprint: str) -> None:
@@ -220,7 +211,8 @@ def _tell_other_data(place: Place, fingerprint: str) -> None:
     if trained != fingerprint:
         print(
             f"{place.folder.name} was trained on data {trained}, and this is {fingerprint}: of another source, or "
-            "without its movies (NANO_LLM_IMDB, NANO_LLM_IMDB_MOVIES). Figures may differ from those of its card."
+            "without its movies or counterfactual reviews (NANO_LLM_IMDB, NANO_LLM_IMDB_MOVIES, NANO_LLM_CAD). Figures "
+            "may differ from those of its card."
         )
 
 

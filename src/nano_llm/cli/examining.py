@@ -53,7 +53,8 @@ def _has_all_packages(problems: list[str]) -> bool:
     lacks = lacking()
     for lack in lacks:
         problems.append(
-            f"nano_llm needs {lack}. Install it again: `make` in a checkout, or pip install --upgrade {DISTRIBUTION}."
+            f"nano_llm needs {lack}. Install it again: `make` in a checkout, or pip install with the wheel that you "
+            "have (docs/installation.md)."
         )
     if any(lack.installed is None for lack in lacks):
         return False
@@ -198,7 +199,7 @@ def _keys(problems: list[str]) -> dict[str, bool]:
     return {
         "WANDB_API_KEY": bool(os.environ.get("WANDB_API_KEY"))
         or _is_in_netrc(os.environ.get("WANDB_BASE_URL") or WANDB_SERVER),
-        "HF_TOKEN": bool(os.environ.get("HF_TOKEN")) or _hub_token_file().is_file(),
+        "HF_TOKEN": bool(os.environ.get("HF_TOKEN")) or _is_in_hub_file(),
         KEY_VARIABLE: bool(os.environ.get(KEY_VARIABLE)),
     }
 
@@ -212,7 +213,10 @@ def _is_in_netrc(server: str) -> bool:
         return False
 
 
-def _hub_token_file() -> Path:
-    """Name the file in which `hf auth login` leaves a token."""
+def _is_in_hub_file() -> bool:
+    """Tell whether `hf auth login` has left a token here."""
     home = os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
-    return Path(os.environ.get("HF_TOKEN_PATH", Path(home, "token"))).expanduser()
+    try:
+        return Path(os.environ.get("HF_TOKEN_PATH", Path(home, "token"))).expanduser().is_file()
+    except OSError:  # in a home of somebody else
+        return False

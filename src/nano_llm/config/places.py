@@ -34,17 +34,23 @@ def without_places(config: Config) -> Config:
     return replace(config, data=data, trainer=trainer, tracker=TrackerConfig(), paths=paths)
 
 
-def with_places(config: Config, *, has_movies: bool) -> Config:
+def with_places(config: Config, *, has_movies: bool, cad: str | None = None) -> Config:
     """Return a configuration that told of no machine with the places of this one, as the environment gives them.
+
+    Counterfactual reviews that are not here take no originals out of the corpus, which changes its fingerprint: a model
+    can be judged without them.
 
     Args:
         config: As `without_places` returned it.
         has_movies: Whether the splits were drawn by movies.
+        cad: Folder of the counterfactual reviews, in the place of the environment's.
     """
     here = compose_config(["data=imdb"])
     data = config.data
     if isinstance(data, ImdbConfig):
         assert isinstance(here.data, ImdbConfig)
         movies = here.data.movies if has_movies else None
-        data = replace(data, path=here.data.path, cad=here.data.cad, movies=movies)
+        cad = cad or here.data.cad
+        exclude_cad = data.exclude_cad and cad is not None
+        data = replace(data, path=here.data.path, cad=cad, movies=movies, exclude_cad=exclude_cad)
     return replace(config, data=data, paths=here.paths)

@@ -48,10 +48,10 @@ def locate(name: str, outputs: Path) -> Place:
         place = _in_folder(models_folder() / name)
     if place is not None:
         return place
-    shipped = "".join(f", or `{model}`, which came with nano_llm" for model in shipped_models())
     raise RequestError(
         f"{folder} is neither a run with a checkpoint nor a checkpoint. Name a folder such as "
-        f"outputs/<study>/<arm>/seed-0, one of its checkpoints, `{LATEST}` for the newest run below {outputs}{shipped}."
+        f"outputs/<study>/<arm>/seed-0, one of its checkpoints, `{LATEST}` for the newest run below {outputs}"
+        f"{_or_shipped()}."
     )
 
 
@@ -66,6 +66,10 @@ def shipped_models() -> list[str]:
     """Return the names of the shipped models."""
     found = (best.parents[1].name for best in models_folder().glob("*/checkpoints/best"))
     return sorted(name for name in found if not name.startswith("."))  # one that is being made
+
+
+def _or_shipped() -> str:
+    return "".join(f", or `{model}`, which came with nano_llm" for model in shipped_models())
 
 
 def _in_folder(folder: Path) -> Place | None:
@@ -88,5 +92,7 @@ def _latest(outputs: Path) -> Path:
     """Return the run whose best checkpoint is the newest."""
     found = sorted(outputs.glob("*/*/seed-*/checkpoints/best/manifest.json"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise RequestError(f"There is no run with a checkpoint below {outputs}. Train one, or name a checkpoint.")
+        raise RequestError(
+            f"There is no run with a checkpoint below {outputs}. Train one, or name a checkpoint{_or_shipped()}."
+        )
     return found[-1].parents[2]

@@ -90,7 +90,8 @@ class WandbTracker:
     def _mode(self, chosen: WandbMode) -> str:
         """Return how W&B is to work: as its own settings say, but never by asking for a key in the terminal."""
         mode = str(self._client.setup().settings.mode)
-        if chosen is WandbMode.offline or (mode == "online" and not self._may_upload()):
+        works_here = mode in ("offline", "disabled")
+        if chosen is WandbMode.offline or not (works_here or self._may_upload()):
             return "offline"
         return mode
 
