@@ -127,9 +127,9 @@ moved = {name: pd.DataFrame(after[name].weights_SM - before[name].weights_SM).ab
 pd.DataFrame(moved).set_axis(after["paper"].names[1]).rename_axis("sublayer").round(3)
 
 # %% [markdown]
-# In a training as short as this the paper's trunk stays near its equal weights: but for the first feed-forward sublayer,
-# none has moved more than about a tenth of its reading. The reference's trunk has moved further, most of all in its
-# first block.
+# In a training as short as this the paper's trunk stays near its equal weights: but for the first feed-forward
+# sublayer, none has moved more than about a tenth of its reading. The reference's trunk has moved further, most of all in
+# its first block.
 
 # %%
 folder.cleanup()

@@ -36,6 +36,21 @@ def test_a_checkout_is_named_by_commit_and_change(tmp_path: Path) -> None:
     assert changed["diff_sha256"]
 
 
+def test_new_files_count_as_a_change_where_code_and_configuration_lie(tmp_path: Path) -> None:
+    git(tmp_path, "init")
+    for folder in ("package", "conf"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "code").write_text("one")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    for name, is_dirty in (("page.html", False), ("package/new.py", True), ("conf/new.yaml", True)):
+        (tmp_path / name).write_text("two")
+        state = git_state(tmp_path / "package")
+        assert state is not None
+        assert (state["dirty"], state["diff_sha256"]) == (is_dirty, None)
+        (tmp_path / name).unlink()
+
+
 def test_a_package_that_a_checkout_does_not_track_is_not_named_by_it(tmp_path: Path) -> None:
     git(tmp_path, "init")
     (tmp_path / "code.py").write_text("one")

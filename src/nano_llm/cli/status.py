@@ -61,7 +61,7 @@ def study_runs(study: Path) -> dict[str, RunStatus]:
 def overview(study: Path, runs: dict[str, RunStatus]) -> Group:
     """Return a table with a line a run, the reasons of those that failed or stopped, and the counts of the states."""
     labels = {folder: _label(folder) for folder in runs}
-    table = Table(box=None)
+    table = Table(box=None, pad_edge=False)
     table.add_column("run", min_width=max(map(len, labels.values())))
     table.add_column("state")
     for column in ("step", "loss", "left", "heartbeat"):

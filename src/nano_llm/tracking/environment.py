@@ -57,9 +57,11 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     if commit is None or not _git(folder, "ls-files", "."):
         return None
     diff = _git(folder, "diff", "HEAD") or ""
+    # Elsewhere new files are no code: pages, texts, exports that commands have written.
+    new_code = _git(folder, "ls-files", "--others", "--exclude-standard", ".", ":(top)conf")
     return {
         "commit": commit.strip(),
-        "dirty": bool(_git(folder, "status", "--porcelain")),
+        "dirty": bool(diff or new_code),
         "diff_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else None,
     }
 
