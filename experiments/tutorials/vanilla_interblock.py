@@ -128,8 +128,8 @@ pd.DataFrame(moved).set_axis(after["paper"].names[1]).rename_axis("sublayer").ro
 
 # %% [markdown]
 # In a training as short as this the paper's trunk stays near its equal weights: but for the first feed-forward
-# sublayer, none has moved more than about a tenth of its reading. The reference's trunk has moved further, most of all in
-# its first block.
+# sublayer, none has moved more than about a tenth of its reading. The reference's trunk has moved further, most of all
+# in its first block.
 
 # %%
 folder.cleanup()
