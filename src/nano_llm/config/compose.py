@@ -26,6 +26,8 @@ from nano_llm.errors import ConfigError
 FORESEEN = (HydraException, OmegaConfBaseException)
 REFUSALS = (*FORESEEN, ValueError, TypeError, AttributeError, AssertionError, RecursionError)
 """What Hydra raises about overrides that it cannot take; the last five where it did not foresee them."""
+MAX_OVERRIDE = 1 << 17
+"""Characters, as many as Linux takes as one word of a command; Hydra reads ten million of them for minutes."""
 NO_VALUES = "names no values; write them out and add -m, as in -m seed=0,1 (a search takes intervals too)"
 
 
@@ -39,6 +41,9 @@ def compose_config(overrides: Sequence[str] = ()) -> schema.Config:
     Raises:
         ConfigError: Everything that is wrong with the overrides or the values, in one message.
     """
+    told = "{}... has {:,} characters; at most {:,} are read"
+    if too_long := [told.format(text[:40], len(text), MAX_OVERRIDE) for text in overrides if len(text) > MAX_OVERRIDE]:
+        raise ConfigError(report(too_long))
     with composing():
         try:
             composed = compose("config", overrides=list(overrides))
