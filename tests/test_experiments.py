@@ -123,3 +123,13 @@ def test_the_page_on_reliability_quotes_the_long_form_that_is_committed() -> Non
     assert not [code for code in bodies["statuses"] if code.startswith("5")]
     for line in (folder / "kills.txt").read_text(encoding="utf-8").splitlines():
         assert f"| {sum(map(int, re.findall(r'[0-9]+', line)))}: " in page
+    disk, writes = ((folder / f"{name}.txt").read_text(encoding="utf-8") for name in ("disk", "writes"))
+    assert f"| {_total(r'([0-9,]+) of [0-9,]+ bits', disk):,} flipped bits, " in page
+    assert f" {_total(r'cut at ([0-9,]+) of', disk):,} cuts |" in page
+    assert f"from each of {_total(r'full from ([0-9]+) of', disk)} writes" in page
+    total = _total(r": ([0-9]+) writes", writes)
+    assert f"before {_total(r'before ([0-9]+) of them', writes)} of their {total:,} writes" in page
+
+
+def _total(pattern: str, text: str) -> int:
+    return sum(int(number.replace(",", "")) for number in re.findall(pattern, text))
