@@ -187,7 +187,7 @@ from nano_llm.cli import serve
 def load(*_):
     print("loads", flush=True)
     threading.Event().wait()
-serve.open_author = load
+serve.author_of = load
 serve.main(sys.argv[1:])
 """
 
@@ -196,10 +196,13 @@ serve.main(sys.argv[1:])
 def test_a_signal_while_the_model_loads_ends_it_with_a_word(two_heads: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", LOADING, str(two_heads), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "loads\n"
-        process.send_signal(number)
-        _, error = process.communicate(timeout=SECONDS)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "loads\n"
+            process.send_signal(number)
+            _, error = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
     assert process.returncode == -number
     assert error == f"{number.name}: ended at once, for no request was being answered.\n"
 
