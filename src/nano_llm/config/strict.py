@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from pathlib import PurePath
+from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -92,10 +93,14 @@ def _convert_value(node: DictConfig, declared: Field[Any], hint: Any, path: str,
     except OmegaConfBaseException as error:
         problems.append(f"{path}={_shown(node._get_node(name))}: {str(error).splitlines()[0]}")
         return None
+    # A group may be optional.
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    group = next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
     if isinstance(value, DictConfig):
-        # A group may be optional.
-        expected = next((kind for kind in get_args(hint) if isinstance(kind, type) and is_dataclass(kind)), hint)
-        return _convert_node(value, expected, path, problems)
+        return _convert_node(value, group or hint, path, problems)
+    if group is not None and value is not None:  # what an interpolation stands for is not checked by OmegaConf
+        problems.append(f"{path}={value}: a group of settings was expected here ({group.__name__})")
+        return None
     if isinstance(value, ListConfig):
         value = list(value)
     problems.extend(value_problems(path, value, declared))
