@@ -127,6 +127,8 @@ def test_the_page_on_reliability_quotes_the_long_form_that_is_committed() -> Non
     assert f"| {_total(r'([0-9,]+) of [0-9,]+ bits', disk):,} flipped bits, " in page
     assert f" {_total(r'cut at ([0-9,]+) of', disk):,} cuts |" in page
     assert f"from each of {_total(r'full from ([0-9]+) of', disk)} writes" in page
+    properties = (folder / "properties.txt").read_text(encoding="utf-8").splitlines()
+    assert f"| properties | {len(properties)} of " in page
     total = _total(r": ([0-9]+) writes", writes)
     assert f"before {_total(r'before ([0-9]+) of them', writes)} of their {total:,} writes" in page
 

@@ -159,9 +159,10 @@ def test_an_installed_wheel_serves_the_model_that_comes_with_it(installed: Insta
             )
             assert done.returncode == 0, done.stderr
             assert {"Y0", "Y1"} <= set(done.stdout.split())
-        finally:
             server.terminate()
-    assert server.returncode == 0
+            assert server.wait(timeout=60) == 0
+        finally:
+            server.kill()
 
 
 @pytest.mark.parametrize(

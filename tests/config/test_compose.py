@@ -401,7 +401,10 @@ OVERRIDES = st.tuples(st.sampled_from(["", "", "", "+", "++", "~", "--", "@"]), 
 @example(["data.prompt.command=\ud83d"])
 @example(["name=a\0b"])
 @example(["data.prompt=${seed}"])
+@example(["data.prompt=${oc.decode:null}"])
+@example(["data.prompt=${scale}"])
 @example(["model.readout=${oc.decode:'[1]'}"])
+@example(["sweep.rows=${seed}"])
 @example(["name=" + "x" * 10_000_000])
 @example(["seed=99999999999999999999"])
 def test_any_overrides_compose_or_are_refused_in_words(overrides: list[str]) -> None:

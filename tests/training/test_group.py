@@ -320,8 +320,8 @@ def test_a_failure_of_rank_0_is_one_error_and_ends_the_others(run: Run, tmp_path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads from /proc")
 def test_no_thread_that_has_spoken_outlives_a_failure(tmp_path: Path) -> None:
-    for status_, output, errors in job("failing"):
-        assert (status_, errors) == (0, "")
+    for exit_status, output, errors in job("failing"):
+        assert (exit_status, errors) == (0, "")
         before, after = json.loads(output)
         assert 0 < after < before, "only those of the group that meets are left: they have been asked nothing since"
 

@@ -68,9 +68,7 @@ def _write_batch(given: argparse.Namespace, fields: dict[str, Any]) -> int:
         raise RequestError("--requests needs --out, the file that the answers go to.")
     if given.json or given.html:
         raise RequestError("--requests writes JSON lines to --out; leave out --json and --html.")
-    folder = find_checkpoint(given)
-    given.run = str(folder)
-    loaded = checkpoint.load(folder)
+    loaded = checkpoint.load(find_checkpoint(given))
     num_failed = answer_requests(
         author_of(loaded, Device[given.device], NUM_ROWS),
         given.requests,

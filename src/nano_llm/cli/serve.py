@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 
-from nano_llm.cli.asking import add_model, author_of, find_checkpoint
+from nano_llm.cli.asking import add_model, author_of, find_place
 from nano_llm.cli.extras import require
 from nano_llm.config.schema import Device
 from nano_llm.serving.key import KEY_VARIABLE, checked_key
@@ -38,10 +38,9 @@ def _serve(given: argparse.Namespace, keys: Sequence[str]) -> None:
     from nano_llm.serving.engine import Engine
     from nano_llm.serving.server import bind, names_of, serve, url_of
     from nano_llm.serving.service import Service
-    from nano_llm.tracking.locate import locate
 
-    folder = find_checkpoint(given)
-    given.run = str(folder)
+    place = find_place(given)
+    folder = checkpoint.present(place.checkpoint)
     with bind(given.host, given.port, has_key=bool(keys)) as listener:
         thread = ThreadPoolExecutor(1)
         loaded = checkpoint.load(folder)
@@ -57,7 +56,7 @@ def _serve(given: argparse.Namespace, keys: Sequence[str]) -> None:
             author=author,
             engine=Engine(author, num_waiting=limits.num_waiting, thread=thread),
             limits=limits,
-            name=given.name or _name_of_run(locate(given.run, given.outputs).folder.resolve().parts),
+            name=given.name or _name_of_run(place.folder.resolve().parts),
             fingerprint=loaded.fingerprint,
             created=int((folder / "manifest.json").stat().st_mtime),
             censored=not given.no_censor,

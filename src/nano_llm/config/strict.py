@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from pathlib import PurePath
-from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -85,6 +84,11 @@ def _convert_value(node: DictConfig, declared: Field[Any], hint: Any, path: str,
     if name not in node and not OmegaConf.is_missing(node, name):
         problems.append(f"{path}: removed, but needed ({declared.metadata.get('doc', 'a group of settings')})")
         return None
+    written = node._get_node(name)
+    if isinstance(written, DictConfig | ListConfig) and written._is_interpolation():
+        # What it stands for is checked by OmegaConf for single values alone.
+        problems.append(f"{path}={written._value()}: only single values are interpolated; write the group or list out")
+        return None
     try:
         if OmegaConf.is_missing(node, name):
             problems.append(f"{path}: needs a value ({declared.metadata.get('doc', 'a group of settings')})")
@@ -93,14 +97,10 @@ def _convert_value(node: DictConfig, declared: Field[Any], hint: Any, path: str,
     except OmegaConfBaseException as error:
         problems.append(f"{path}={_shown(node._get_node(name))}: {str(error).splitlines()[0]}")
         return None
-    # A group may be optional.
-    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    group = next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
     if isinstance(value, DictConfig):
-        return _convert_node(value, group or hint, path, problems)
-    if group is not None and value is not None:  # what an interpolation stands for is not checked by OmegaConf
-        problems.append(f"{path}={value}: a group of settings was expected here ({group.__name__})")
-        return None
+        # A group may be optional.
+        expected = next((kind for kind in get_args(hint) if isinstance(kind, type) and is_dataclass(kind)), hint)
+        return _convert_node(value, expected, path, problems)
     if isinstance(value, ListConfig):
         value = list(value)
     problems.extend(value_problems(path, value, declared))
