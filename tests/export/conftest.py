@@ -9,8 +9,9 @@ from export.exporting import modules_in
 from nano_llm.export import card
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    # Not for longer: processes that other tests fork take over where modules are looked for.
     folder = tmp_path_factory.mktemp("modules")
     with modules_in(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(card, "NUM_TOKENS", 6)
